@@ -1,0 +1,26 @@
+//! Real servers for the tests of every crate: PostgreSQL, NATS with JetStream, OpenBao. A dev-dependency only.
+//!
+//! One server of each kind per test process, started when the first test asks for it and shared by all. A test gets a
+//! database, an account or a mount of its own in it. A test that kills a server takes one of its own (`*_own`).
+//!
+//! Invariants:
+//!
+//! - T1: two tests never see each other's rows, streams or secrets.
+//! - T2: no server outlives the test process, however that ends; what it left on the disk is removed by a later one.
+//! - T3: a failure to start is a panic whose message is the sentence of `plexsphere_local::LocalError`.
+//! - T4: an unexpected WARN or ERROR line fails the test that caused it, when the test holds a [`logs::Guard`].
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a testkit reports by failing the test")]
+
+mod bao;
+mod database;
+mod eventually;
+pub mod logs;
+mod message_bus;
+mod servers;
+mod walls;
+
+pub use bao::{TestOpenBao, openbao, openbao_own};
+pub use database::{TestDatabase, TestPostgres, postgres, postgres_own};
+pub use eventually::{Pauses, patience};
+pub use message_bus::{TestNats, nats, nats_own};
+pub use walls::{Grant, WALLS};
