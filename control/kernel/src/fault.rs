@@ -1,0 +1,57 @@
+//! Faults of ours or of what we depend on, as opposed to refusals of what a caller asked.
+
+use plexsphere_wire::{Code, Problem};
+
+/// Something broke. The cause goes to the log; the caller reads a constant sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The database refused or did not answer.
+    #[error("database fault")]
+    Database(#[from] sqlx::Error),
+    /// The message bus refused or did not answer.
+    #[error("message bus fault: {0}")]
+    Bus(String),
+    /// Key custody failed: a wrap key is missing, or a sealed value does not open.
+    #[error("custody fault")]
+    Custody(#[from] crate::SealError),
+    /// The signer failed.
+    #[error("signer fault")]
+    Signer(#[source] crate::SignerFault),
+    /// An invariant that only code can break.
+    #[error("broken invariant: {0}")]
+    Invariant(&'static str),
+}
+
+impl Fault {
+    /// Whether the database could not be reached, as opposed to refusing a statement.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Database(error) => match error {
+                sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed => true,
+                // 08: connection, 53: resources, 57P: the server is going down or coming up.
+                sqlx::Error::Database(inner) => inner
+                    .code()
+                    .is_some_and(|code| code.starts_with("08") || code.starts_with("53") || code.starts_with("57P")),
+                _ => false,
+            },
+            Self::Bus(_) | Self::Custody(_) | Self::Signer(_) | Self::Invariant(_) => false,
+        }
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        if fault.is_unreachable() {
+            tracing::error!(cause = ?fault, "the database cannot be reached");
+            Problem::new(Code::DatastoreUnavailable, "The service is temporarily unable to answer; try again.")
+        } else {
+            tracing::error!(cause = ?fault, "a request failed");
+            Problem::internal()
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! One request as a handler sees it, and its answer.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use plexsphere_wire::{Code, CorrelationId, IdError, Problem, Timestamp};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::operation::BodyRules;
+use super::pipeline::Gates;
+use super::strict;
+use crate::audit::RequestContext;
+use crate::{AuditRecord, Authenticated, Decision, ObjectRef, Outcome, Principal};
+
+/// Where a request came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// The client's address after proxy unwrapping.
+    pub ip: Option<String>,
+    /// The `User-Agent`, cut at 256 bytes.
+    pub user_agent: Option<String>,
+}
+
+/// The path's parameters, percent-decoded.
+#[derive(Clone, Debug, Default)]
+pub struct PathParams(pub HashMap<String, String>);
+
+impl PathParams {
+    /// The parameter as text; empty when the route has none of that name.
+    #[must_use]
+    pub fn text(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    /// The parameter as an id.
+    ///
+    /// # Errors
+    /// A Problem with `code` when it is malformed or nil.
+    pub fn id<T: FromStr<Err = IdError>>(&self, name: &str, code: Code) -> Result<T, Problem> {
+        self.text(name)
+            .parse()
+            .map_err(|error| Problem::new(code, format!("The path parameter `{name}` is invalid: {error}.")))
+    }
+}
+
+/// The query string. Unknown parameters are ignored; a repeated single-valued one is refused where it is read.
+#[derive(Clone, Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads `a=b&c=d` with percent escapes and `+` for a space.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let decode = |part: &str| -> String {
+            let spaced = part.replace('+', " ");
+            percent_decode(&spaced)
+        };
+        Self(
+            text.split('&')
+                .filter(|pair| !pair.is_empty())
+                .map(|pair| {
+                    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                    (decode(name), decode(value))
+                })
+                .collect(),
+        )
+    }
+
+    /// The value of a single-valued parameter.
+    ///
+    /// # Errors
+    /// A Problem with `code` when it stands more than once.
+    pub fn one(&self, name: &str, code: Code) -> Result<Option<&str>, Problem> {
+        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let first = values.next();
+        if values.next().is_some() {
+            return Err(Problem::new(code, format!("The query parameter `{name}` stands more than once.")));
+        }
+        Ok(first)
+    }
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let mut ahead = bytes.clone();
+        let hex = |digit: Option<u8>| digit.and_then(|d| char::from(d).to_digit(16)).and_then(|d| u8::try_from(d).ok());
+        match (byte, hex(ahead.next()), hex(ahead.next())) {
+            (b'%', Some(high), Some(low)) => {
+                out.push(high * 16 + low);
+                bytes = ahead;
+            }
+            _ => out.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A request that has passed the gates of its operation.
+#[derive(Clone)]
+pub struct Call {
+    /// The request's id.
+    pub correlation_id: CorrelationId,
+    /// When the request was taken.
+    pub now: Timestamp,
+    /// The path without its query.
+    pub path: String,
+    /// The path's parameters.
+    pub params: PathParams,
+    /// The query's parameters.
+    pub query: Query,
+    /// The request's headers.
+    pub headers: HeaderMap,
+    /// Where it came from.
+    pub client: ClientInfo,
+    /// The body: read within its cap and inflated; empty where the operation takes none.
+    pub body: Bytes,
+    pub(super) caller: Option<Authenticated>,
+    pub(super) rules: Option<BodyRules>,
+    pub(super) operation: &'static str,
+    pub(super) gates: Arc<Gates>,
+}
+
+impl Call {
+    /// The caller.
+    ///
+    /// # Errors
+    /// 500 when the operation is anonymous: a handler that asks for a caller there is a fault of ours.
+    pub fn caller(&self) -> Result<&Authenticated, Problem> {
+        self.caller.as_ref().ok_or_else(Problem::internal)
+    }
+
+    /// The caller as a principal.
+    ///
+    /// # Errors
+    /// As [`Self::caller`].
+    pub fn principal(&self) -> Result<Principal, Problem> {
+        Ok(self.caller()?.principal())
+    }
+
+    /// The operation's id, such as `CreateDomain`.
+    #[must_use]
+    pub const fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    /// The request's part of an audit row.
+    #[must_use]
+    pub fn request_context(&self) -> RequestContext {
+        RequestContext { ip: self.client.ip.clone(), user_agent: self.client.user_agent.clone() }
+    }
+
+    /// An audit row about this request. `domain` is the chain, `None` the platform's.
+    ///
+    /// # Errors
+    /// As [`Self::caller`].
+    pub fn audit(
+        &self,
+        domain: Option<plexsphere_wire::DomainId>,
+        relation: &str,
+        object: ObjectRef,
+    ) -> Result<AuditRecord, Problem> {
+        Ok(AuditRecord {
+            domain,
+            subject: self.principal()?.subject,
+            relation: relation.to_owned(),
+            object,
+            outcome: Outcome::Granted,
+            correlation_id: self.correlation_id.clone(),
+            context: self.request_context(),
+            occurred_at: self.now,
+        })
+    }
+
+    /// Asks the authoriser and audits a refusal. Used by handlers whose object is known only after a read, or stands in
+    /// the body; all others name their gate beside the route.
+    ///
+    /// # Errors
+    /// 403 `permission_denied`, or 503 `authz_unavailable`.
+    pub async fn authorize(&self, relation: &str, object: &ObjectRef) -> Result<(), Problem> {
+        let principal = self.principal()?;
+        match self.gates.authorizer.check(&principal, relation, object).await? {
+            Decision::Allowed { .. } => Ok(()),
+            Decision::Denied { reason, relation_path } => {
+                self.gates.audit_denial(self, relation, object, reason).await?;
+                Err(Problem::denied(Code::PermissionDenied, reason, relation_path))
+            }
+        }
+    }
+
+    /// Whether the caller may, without audit and without refusal: for filtering the rows of a list.
+    ///
+    /// # Errors
+    /// 503 `authz_unavailable`.
+    pub async fn may(&self, relation: &str, object: &ObjectRef) -> Result<bool, Problem> {
+        let principal = self.principal()?;
+        Ok(self.gates.authorizer.check(&principal, relation, object).await?.is_allowed())
+    }
+
+    /// Decodes the body strictly (see [`strict`]).
+    ///
+    /// # Errors
+    /// 400 with the operation's own malformed code.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let rules = self.rules.as_ref().ok_or_else(Problem::internal)?;
+        strict::decode(&self.body, rules)
+    }
+
+    /// The names of the body's top-level members, for looking for immutable fields before the strict decoding.
+    #[must_use]
+    pub fn member_names(&self) -> Vec<String> {
+        strict::member_names(&self.body)
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// Headers beside those that every response has.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// A JSON answer; absent optional members are omitted by the type.
+    ///
+    /// # Errors
+    /// 500 when the value has no JSON form.
+    pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Result<Self, Problem> {
+        let body = serde_json::to_vec(value).map_err(|error| {
+            tracing::error!(%error, "an answer has no json form");
+            Problem::internal()
+        })?;
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(Self { status, headers, body: body.into() })
+    }
+
+    /// An answer without a body.
+    #[must_use]
+    pub fn empty(status: StatusCode) -> Self {
+        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
+    /// Bytes of a given media type.
+    #[must_use]
+    pub fn bytes(media_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+        Self { status: StatusCode::OK, headers, body: body.into() }
+    }
+
+    /// Adds a header; a value with forbidden bytes is left out.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// Adds `Cache-Control: no-store`, as on every answer that reveals a secret once.
+    #[must_use]
+    pub fn no_store(self) -> Self {
+        self.header(http::header::CACHE_CONTROL, "no-store")
+    }
+}

@@ -1,0 +1,359 @@
+//! The gates, in their one order: transport → throttle → authentication → own Node → path ids → authorisation → body →
+//! handler. Each answers before the next one runs.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawPathParams, Request};
+use axum::routing::{MethodFilter, MethodRouter};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request};
+use plexsphere_wire::problem::MEDIA_TYPE;
+use plexsphere_wire::{Code, CorrelationId, DenialReason, Problem};
+
+use super::call::{Call, ClientInfo, PathParams, Query, Reply};
+use super::operation::{Gate, ObjectFrom, Operation, Scheme};
+use crate::audit::RequestContext;
+use crate::{
+    AuditLog, AuditRecord, Authenticated, Authenticator, Authorizer, Clock, Decision, ObjectRef, Outcome,
+    PrincipalScope,
+};
+
+mod body;
+mod throttle;
+
+pub use throttle::Throttle;
+
+/// How long a handler may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
+const API_VERSION: HeaderName = HeaderName::from_static("x-plexsphere-api-version");
+
+/// Headers that every response has.
+const FIXED_HEADERS: [(HeaderName, HeaderValue); 5] = [
+    (API_VERSION, HeaderValue::from_static("v1")),
+    (http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (http::header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (http::header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (
+        http::header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+];
+
+/// What the gates ask.
+pub struct Gates {
+    /// Who calls.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Who may do what.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Where refusals are recorded.
+    pub audit: Arc<dyn AuditLog>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The per-address throttle of anonymous operations.
+    pub throttle: Throttle,
+}
+
+impl Gates {
+    /// Records a refusal on the chain of the caller's Domain, or on the platform's for a platform principal.
+    ///
+    /// # Errors
+    /// 500: a refusal that cannot be recorded is a fault.
+    pub(super) async fn audit_denial(
+        &self,
+        call: &Call,
+        relation: &str,
+        object: &ObjectRef,
+        reason: DenialReason,
+    ) -> Result<(), Problem> {
+        let principal = call.principal()?;
+        let domain = match principal.scope {
+            PrincipalScope::Platform => None,
+            PrincipalScope::Domain(domain) => Some(domain),
+        };
+        let record = AuditRecord {
+            domain,
+            subject: principal.subject,
+            relation: relation.to_owned(),
+            object: object.clone(),
+            outcome: Outcome::Denied(reason),
+            correlation_id: call.correlation_id.clone(),
+            context: RequestContext { ip: call.client.ip.clone(), user_agent: call.client.user_agent.clone() },
+            occurred_at: call.now,
+        };
+        Ok(self.audit.record_alone(record).await?)
+    }
+}
+
+/// Makes a router of operations.
+#[must_use]
+pub fn serve(operations: Vec<Operation>, gates: &Arc<Gates>) -> Router {
+    let mut paths: Vec<(&'static str, Vec<Arc<Operation>>)> = Vec::new();
+    for operation in operations {
+        let operation = Arc::new(operation);
+        match paths.iter_mut().find(|(path, _)| *path == operation.path) {
+            Some((_, list)) => list.push(operation),
+            None => paths.push((operation.path, vec![operation])),
+        }
+    }
+    let mut router = Router::new();
+    for (path, list) in paths {
+        router = router.route(path, methods(&list, gates));
+    }
+    let clock = Arc::clone(&gates.clock);
+    router.fallback(move |request: Request| {
+        let clock = Arc::clone(&clock);
+        async move {
+            let (parts, _) = request.into_parts();
+            let correlation = correlation_id(&parts.headers, clock.as_ref());
+            respond(Err(Problem::new(Code::NotFound, "There is no such route.")), parts.uri.path(), &correlation)
+        }
+    })
+}
+
+fn methods(list: &[Arc<Operation>], gates: &Arc<Gates>) -> MethodRouter {
+    let mut router = MethodRouter::new();
+    for operation in list {
+        let Ok(filter) = MethodFilter::try_from(operation.method.clone()) else { continue };
+        let (operation, gates) = (Arc::clone(operation), Arc::clone(gates));
+        router = router.on(filter, move |params: RawPathParams, request: Request| {
+            let (operation, gates) = (Arc::clone(&operation), Arc::clone(&gates));
+            async move { run(operation, gates, params, request).await }
+        });
+    }
+    let mut allow: Vec<&str> = list.iter().map(|operation| operation.method.as_str()).collect();
+    if allow.contains(&Method::GET.as_str()) {
+        allow.push("HEAD");
+    }
+    let allow = allow.join(", ");
+    let clock = Arc::clone(&gates.clock);
+    router.fallback(move |request: Request| {
+        let (clock, allow) = (Arc::clone(&clock), allow.clone());
+        async move {
+            let (parts, _) = request.into_parts();
+            let correlation = correlation_id(&parts.headers, clock.as_ref());
+            let problem = Problem::new(Code::MethodNotAllowed, format!("This path takes {allow}."));
+            let mut response = respond(Err(problem), parts.uri.path(), &correlation);
+            if let Ok(value) = HeaderValue::from_str(&allow) {
+                response.headers_mut().insert(ALLOW, value);
+            }
+            response
+        }
+    })
+}
+
+async fn run(
+    operation: Arc<Operation>,
+    gates: Arc<Gates>,
+    params: RawPathParams,
+    request: Request,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let correlation = correlation_id(&parts.headers, gates.clock.as_ref());
+    let path = parts.uri.path().to_owned();
+    let params = PathParams(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect());
+    let work = pass(operation, gates, &parts, params, body, correlation.clone());
+    let outcome = tokio::time::timeout(DEADLINE, AssertUnwindSafe(work).catch_unwind()).await;
+    let result = match outcome {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => {
+            tracing::error!(correlation_id = %correlation, %path, "a handler panicked");
+            Err(Problem::internal())
+        }
+        Err(_) => {
+            tracing::error!(correlation_id = %correlation, %path, "a handler passed its deadline");
+            Err(Problem::new(Code::DatastoreUnavailable, "The service is temporarily unable to answer; try again."))
+        }
+    };
+    respond(result, &path, &correlation)
+}
+
+async fn pass(
+    operation: Arc<Operation>,
+    gates: Arc<Gates>,
+    parts: &request::Parts,
+    params: PathParams,
+    body: Body,
+    correlation_id: CorrelationId,
+) -> Result<Reply, Problem> {
+    if let Some(rules) = &operation.body {
+        body::refuse_declared_excess(&parts.headers, rules)?;
+    }
+    let client = client(&parts.headers);
+    let now = gates.clock.now();
+    if operation.throttled {
+        gates.throttle.admit(client.ip.as_deref().unwrap_or(""), now)?;
+    }
+    let caller = authenticate(&operation, &gates, &parts.headers).await?;
+    let mut call = Call {
+        correlation_id,
+        now,
+        path: parts.uri.path().to_owned(),
+        params,
+        query: Query::parse(parts.uri.query().unwrap_or("")),
+        headers: parts.headers.clone(),
+        client,
+        body: Bytes::new(),
+        caller,
+        rules: operation.body.clone(),
+        operation: operation.id,
+        gates,
+    };
+    authorize(&operation, &call).await?;
+    if let Some(rules) = &operation.body {
+        call.body = body::read(&parts.headers, body, rules).await?;
+    }
+    (operation.handler)(call).await
+}
+
+async fn authenticate(
+    operation: &Operation,
+    gates: &Gates,
+    headers: &HeaderMap,
+) -> Result<Option<Authenticated>, Problem> {
+    if operation.scheme == Scheme::Anonymous {
+        return Ok(None);
+    }
+    let missing = match operation.scheme {
+        Scheme::Node => Code::Unauthorized,
+        Scheme::Anonymous | Scheme::Operator | Scheme::OperatorOrNode => Code::Unauthenticated,
+    };
+    let refuse = || Problem::new(missing, "A valid credential is needed.");
+    let bearer = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .filter(|token| !token.is_empty())
+        .ok_or_else(refuse)?;
+    let is_node = bearer.starts_with("nsk_");
+    let caller = match operation.scheme {
+        Scheme::Node => gates.authenticator.node(bearer).await?,
+        Scheme::OperatorOrNode if is_node => gates.authenticator.node(bearer).await?,
+        Scheme::Operator if is_node => return Err(refuse()),
+        Scheme::Anonymous | Scheme::Operator | Scheme::OperatorOrNode => {
+            gates.authenticator.operator(bearer).await?
+        }
+    };
+    Ok(Some(caller))
+}
+
+async fn authorize(operation: &Operation, call: &Call) -> Result<(), Problem> {
+    match operation.gate {
+        Gate::Open(_) | Gate::AnyCaller(_) | Gate::AfterRead { .. } => Ok(()),
+        Gate::Relation { relation, object: ObjectFrom::Platform } => {
+            call.authorize(relation, &ObjectRef::platform()).await
+        }
+        Gate::Relation { relation, object: ObjectFrom::Path { kind, param, code } } => {
+            let id: plexsphere_wire::PrincipalId = call.params.id(param, code)?;
+            call.authorize(relation, &ObjectRef { kind, id: id.to_string() }).await
+        }
+        Gate::OwnNode { param, relation, mismatch, denied } => {
+            own_node(call, (param, relation), (mismatch, denied)).await
+        }
+    }
+}
+
+async fn own_node(
+    call: &Call,
+    (param, relation): (&str, &str),
+    (mismatch, denied): (Code, Code),
+) -> Result<(), Problem> {
+    let named = call.params.text(param);
+    let object = ObjectRef { kind: "node", id: named.chars().take(64).collect() };
+    let reason = DenialReason::InsufficientRelation;
+    match call.caller()? {
+        Authenticated::Node(place) => {
+            if named.parse() == Ok(place.node) {
+                return Ok(());
+            }
+            call.gates.audit_denial(call, relation, &object, reason).await?;
+            Err(Problem::denied(mismatch, reason, Vec::new()))
+        }
+        Authenticated::Operator { principal, .. } => {
+            match call.gates.authorizer.check(principal, relation, &object).await? {
+                Decision::Allowed { .. } => Ok(()),
+                Decision::Denied { relation_path, .. } => {
+                    call.gates.audit_denial(call, relation, &object, reason).await?;
+                    Err(Problem::denied(denied, reason, relation_path))
+                }
+            }
+        }
+    }
+}
+
+fn correlation_id(headers: &HeaderMap, clock: &dyn Clock) -> CorrelationId {
+    headers
+        .get(CORRELATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(CorrelationId::accept)
+        .unwrap_or_else(|| CorrelationId::mint(clock.now()))
+}
+
+/// The internal listener is reached by edges only, which replace `X-Forwarded-For` with the address they saw.
+fn client(headers: &HeaderMap) -> ClientInfo {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    ClientInfo {
+        ip: text("x-forwarded-for").and_then(|hops| hops.rsplit(',').next()).map(|hop| hop.trim().to_owned()),
+        user_agent: text("user-agent").map(|agent| {
+            let mut end = agent.len().min(256);
+            while !agent.is_char_boundary(end) {
+                end -= 1;
+            }
+            agent.get(..end).unwrap_or("").to_owned()
+        }),
+    }
+}
+
+/// Turns an outcome into a response with every header that all responses have.
+#[must_use]
+pub fn respond(result: Result<Reply, Problem>, path: &str, correlation: &CorrelationId) -> Response<Body> {
+    let (status, mut headers, body) = match result {
+        Ok(reply) => (reply.status, reply.headers, reply.body),
+        Err(problem) => problem_parts(&problem, path, correlation),
+    };
+    for (name, value) in FIXED_HEADERS {
+        headers.entry(name).or_insert(value);
+    }
+    if let Ok(value) = HeaderValue::from_str(correlation.as_str()) {
+        headers.insert(CORRELATION, value);
+    }
+    if headers.contains_key(CONTENT_TYPE) {
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    }
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn problem_parts(problem: &Problem, path: &str, correlation: &CorrelationId) -> (StatusCode, HeaderMap, Bytes) {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    if problem.code().status_u16() == 401 {
+        headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"plexsphere\""));
+    }
+    if let Some(seconds) = problem.retry_after_seconds() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    (problem.code().status(), headers, Bytes::from(problem.body(path, correlation)))
+}
+
+/// The declared length of a body, if there is one.
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The content encodings a request names, joined.
+fn encodings(headers: &HeaderMap) -> String {
+    let lines: Vec<&str> = headers.get_all(CONTENT_ENCODING).iter().filter_map(|value| value.to_str().ok()).collect();
+    lines.join(",").trim().to_ascii_lowercase()
+}

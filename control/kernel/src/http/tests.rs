@@ -1,0 +1,257 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use axum::body::Body;
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use plexsphere_wire::{Code, DenialReason, PrincipalId, Problem, Timestamp};
+use serde::Deserialize;
+use tower::ServiceExt as _;
+
+use super::pipeline::Throttle;
+use super::*;
+use crate::authz::AuthzUnavailable;
+use crate::{
+    AuditLog, AuditRecord, Authenticated, Authenticator, Authorizer, Clock, Decision, Fault, ObjectRef, Principal,
+    PrincipalScope, Subject, Tx,
+};
+
+struct Fixed;
+
+impl Clock for Fixed {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_seconds(1_700_000_000)
+    }
+}
+
+#[async_trait]
+impl Authenticator for Fixed {
+    async fn operator(&self, bearer: &str) -> Result<Authenticated, Problem> {
+        if bearer != "psk_good" {
+            return Err(Problem::new(Code::Unauthenticated, "no"));
+        }
+        let subject = Subject::User(PrincipalId::mint(self.now()));
+        Ok(Authenticated::Operator { principal: Principal { subject, scope: PrincipalScope::Platform }, token: None })
+    }
+
+    async fn node(&self, _: &str) -> Result<Authenticated, Problem> {
+        Err(Problem::new(Code::NskInvalid, "no"))
+    }
+}
+
+#[async_trait]
+impl Authorizer for Fixed {
+    async fn check(&self, _: &Principal, relation: &str, _: &ObjectRef) -> Result<Decision, AuthzUnavailable> {
+        match relation {
+            "manage" => Ok(Decision::Allowed { relation_path: vec!["manage".into()] }),
+            "broken" => Err(AuthzUnavailable),
+            _ => Ok(Decision::Denied { reason: DenialReason::OutOfScope, relation_path: Vec::new() }),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Rows(AtomicUsize);
+
+#[async_trait]
+impl AuditLog for Rows {
+    async fn record(&self, _: &mut Tx, _: AuditRecord) -> Result<(), Fault> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn record_alone(&self, _: AuditRecord) -> Result<(), Fault> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    name: String,
+    #[serde(default)]
+    note: Option<String>,
+}
+
+fn operation(id: &'static str, path: &'static str, gate: Gate) -> Operation {
+    Operation::new(id, Method::POST, path, gate)
+        .words("test", "t", "t")
+        .json_body::<Named>(64)
+        .body_rules(|rules| {
+            rules.gzip = true;
+            rules.nullable = &["note"];
+        })
+        .answers_empty(200, "ok")
+        .handler(|call| async move {
+            let named: Named = call.json()?;
+            assert_ne!(named.name, "panic", "asked to");
+            Ok(Reply::json(StatusCode::OK, &serde_json::json!({"name": named.name, "note": named.note}))?)
+        })
+}
+
+fn router(rows: &Arc<Rows>) -> axum::Router {
+    let gates = Arc::new(Gates {
+        authenticator: Arc::new(Fixed),
+        authorizer: Arc::new(Fixed),
+        audit: Arc::clone(rows) as Arc<dyn AuditLog>,
+        clock: Arc::new(Fixed),
+        throttle: Throttle::default(),
+    });
+    let on = |relation| Gate::on(relation, "domain", "id", Code::InvalidDomainId);
+    serve(
+        vec![
+            operation("Open", "/open", Gate::Open("test")),
+            operation("Managed", "/managed/{id}", on("manage")),
+            operation("Denied", "/denied/{id}", on("nothing")),
+            operation("Broken", "/broken/{id}", on("broken")),
+        ],
+        &gates,
+    )
+}
+
+struct Answer {
+    status: u16,
+    code: String,
+    headers: http::HeaderMap,
+}
+
+async fn post(path: &str, bearer: Option<&str>, body: impl Into<Body>) -> Answer {
+    let rows = Arc::new(Rows::default());
+    send(&rows, Method::POST, path, bearer, body.into()).await
+}
+
+async fn send(rows: &Arc<Rows>, method: Method, path: &str, bearer: Option<&str>, body: Body) -> Answer {
+    let mut request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+    if let Some(bearer) = bearer {
+        request = request.header("authorization", format!("Bearer {bearer}"));
+    }
+    let response = router(rows).oneshot(request.body(body).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    Answer {
+        status: parts.status.as_u16(),
+        code: value["code"].as_str().unwrap_or("").to_owned(),
+        headers: parts.headers,
+    }
+}
+
+const ID: &str = "0190a8b8-a0c0-7a0a-8a0a-a0a0a0a0a0a0";
+const GOOD: &str = r#"{"name":"a"}"#;
+
+#[tokio::test]
+async fn gates_answer_in_their_order() {
+    let big = "x".repeat(65);
+    let managed = format!("/managed/{ID}");
+    let denied = format!("/denied/{ID}");
+    let broken = format!("/broken/{ID}");
+    let nil = "/denied/00000000-0000-0000-0000-000000000000";
+    let table: &[(&str, Option<&str>, &str, u16, &str)] = &[
+        ("/nowhere", Some("psk_good"), GOOD, 404, "not_found"),
+        (&managed, None, &big, 401, "unauthenticated"),
+        (&managed, Some("garbage"), GOOD, 401, "unauthenticated"),
+        (&managed, Some("nsk_plexd_x"), GOOD, 401, "unauthenticated"),
+        (nil, Some("psk_good"), &big, 400, "invalid_domain_id"),
+        ("/denied/x", Some("psk_good"), GOOD, 400, "invalid_domain_id"),
+        (&denied, Some("psk_good"), &big, 403, "permission_denied"),
+        (&broken, Some("psk_good"), GOOD, 503, "authz_unavailable"),
+        (&managed, Some("psk_good"), &big, 413, "request_body_too_large"),
+        (&managed, Some("psk_good"), "{", 400, "invalid_body"),
+        (&managed, Some("psk_good"), GOOD, 200, ""),
+        (&managed, Some("psk_good"), r#"{"name":"panic"}"#, 500, "internal"),
+    ];
+    for (path, bearer, body, status, code) in table {
+        let answer = post(path, *bearer, (*body).to_owned()).await;
+        assert_eq!((answer.status, answer.code.as_str()), (*status, *code), "{path} {bearer:?} {body}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_are_decoded_strictly() {
+    let deep = format!(r#"{{"name":"a","note":{}1{}}}"#, "[".repeat(40), "]".repeat(40));
+    let bad = [
+        r#"{"name":"a","name":"b"}"#,
+        r#"{"name":"a","x":1}"#,
+        r#"{"name":null}"#,
+        r#"{"name":"a"} x"#,
+        r#"{"name":"a\u0000"}"#,
+        r#"{"name":7}"#,
+        r#"[]"#,
+        "",
+        &deep[..],
+    ];
+    for body in bad {
+        let answer = post("/open", None, body.to_owned()).await;
+        let expected = if body.len() > 64 { 413 } else { 400 };
+        assert_eq!(answer.status, expected, "{body}");
+    }
+    assert_eq!(post("/open", None, vec![b'{', 0xff, b'}']).await.code, "invalid_body");
+    assert_eq!(post("/open", None, r#"{"name":"a","note":null}"#).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_wrong_method_a_wrong_media_type_and_a_bad_encoding_have_their_answers() {
+    let rows = Arc::new(Rows::default());
+    let answer = send(&rows, Method::DELETE, "/open", None, Body::empty()).await;
+    assert_eq!((answer.status, answer.headers["allow"].to_str().unwrap()), (405, "POST"));
+    let request = Request::post("/open").header("content-type", "text/plain").body(Body::from(GOOD)).unwrap();
+    assert_eq!(router(&rows).oneshot(request).await.unwrap().status(), 415);
+    let request = Request::post("/open")
+        .header("content-type", "application/json")
+        .header("content-encoding", "br")
+        .body(Body::from(GOOD))
+        .unwrap();
+    assert_eq!(router(&rows).oneshot(request).await.unwrap().status(), 400);
+}
+
+#[tokio::test]
+async fn a_gzip_bomb_stops_at_the_cap() {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(&vec![b' '; 10_000]).unwrap();
+    let bomb = encoder.finish().unwrap();
+    assert!(bomb.len() <= 64);
+    let rows = Arc::new(Rows::default());
+    let request = Request::post("/open")
+        .header("content-type", "application/json")
+        .header("content-encoding", "gzip")
+        .body(Body::from(bomb))
+        .unwrap();
+    assert_eq!(router(&rows).oneshot(request).await.unwrap().status(), 413);
+}
+
+#[tokio::test]
+async fn a_denial_is_recorded_once_and_a_grant_not_by_the_gate() {
+    let rows = Arc::new(Rows::default());
+    send(&rows, Method::POST, &format!("/denied/{ID}"), Some("psk_good"), Body::from(GOOD)).await;
+    assert_eq!(rows.0.load(Ordering::SeqCst), 1);
+    send(&rows, Method::POST, &format!("/managed/{ID}"), Some("psk_good"), Body::from(GOOD)).await;
+    assert_eq!(rows.0.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_fixed_headers_and_a_clean_correlation_id() {
+    let rows = Arc::new(Rows::default());
+    for (sent, kept) in [("good-id:1", true), ("bad id", false)] {
+        let request = Request::post("/open").header("x-correlation-id", sent).body(Body::empty()).unwrap();
+        let response = router(&rows).oneshot(request).await.unwrap();
+        let id = response.headers()["x-correlation-id"].to_str().unwrap();
+        assert_eq!(id == sent, kept);
+        assert_eq!(response.headers()["x-plexsphere-api-version"], "v1");
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    }
+    let answer = post("/managed/x", None, "").await;
+    assert_eq!(answer.headers["www-authenticate"], "Bearer realm=\"plexsphere\"");
+}
+
+#[test]
+fn the_query_decodes_escapes_and_refuses_a_repeated_parameter() {
+    let query = Query::parse("a=1%202+3&b=%zz&c&d=1&d=2");
+    assert_eq!(query.one("a", Code::InvalidLimit).unwrap(), Some("1 2 3"));
+    assert_eq!(query.one("b", Code::InvalidLimit).unwrap(), Some("%zz"));
+    assert_eq!(query.one("c", Code::InvalidLimit).unwrap(), Some(""));
+    assert_eq!(query.one("e", Code::InvalidLimit).unwrap(), None);
+    assert_eq!(query.one("d", Code::InvalidLimit).unwrap_err().code(), Code::InvalidLimit);
+}

@@ -1,0 +1,164 @@
+//! Who calls, and what they name.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use plexsphere_wire::{DomainId, NodeId, PrincipalId, Problem, ProjectId, ResourceId};
+use uuid::Uuid;
+
+/// Whether a principal belongs to one Domain or to none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrincipalScope {
+    /// Belongs to the platform.
+    Platform,
+    /// Belongs to one Domain.
+    Domain(DomainId),
+}
+
+/// The one domain-side spelling of what a principal is; the wire's four spellings are mapped at the edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// A person.
+    User(PrincipalId),
+    /// A machine principal.
+    Service(PrincipalId),
+    /// An enrolled Node, proven by its key.
+    Node(NodeId),
+    /// A part of this system, such as a sweeper, with a fixed id.
+    System(Uuid),
+}
+
+impl Subject {
+    /// The UUID, whichever kind it is.
+    #[must_use]
+    pub const fn uuid(&self) -> Uuid {
+        match self {
+            Self::User(id) | Self::Service(id) => id.uuid(),
+            Self::Node(id) => id.uuid(),
+            Self::System(id) => *id,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(id) => write!(f, "user:{id}"),
+            Self::Service(id) => write!(f, "serviceaccount:{id}"),
+            Self::Node(id) => write!(f, "node:{id}"),
+            Self::System(id) => write!(f, "system:{id}"),
+        }
+    }
+}
+
+/// An authenticated caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// Who.
+    pub subject: Subject,
+    /// Where it belongs.
+    pub scope: PrincipalScope,
+}
+
+/// A proven Node's place in the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodePlace {
+    /// The Node.
+    pub node: NodeId,
+    /// Its Domain.
+    pub domain: DomainId,
+    /// Its Project.
+    pub project: ProjectId,
+    /// Its Resource.
+    pub resource: ResourceId,
+}
+
+/// What authentication yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authenticated {
+    /// An operator: a person or a service.
+    Operator {
+        /// Who.
+        principal: Principal,
+        /// The API token the caller came by, with its remaining lifetime's end, if it was one.
+        token: Option<(plexsphere_wire::TokenId, plexsphere_wire::Timestamp)>,
+    },
+    /// A Node by its key.
+    Node(NodePlace),
+}
+
+impl Authenticated {
+    /// The caller as a principal.
+    #[must_use]
+    pub fn principal(&self) -> Principal {
+        match self {
+            Self::Operator { principal, .. } => principal.clone(),
+            Self::Node(place) => {
+                Principal { subject: Subject::Node(place.node), scope: PrincipalScope::Domain(place.domain) }
+            }
+        }
+    }
+}
+
+/// Turns credentials into callers. `bearer` is the text behind `Bearer `, never empty.
+#[async_trait]
+pub trait Authenticator: Send + Sync + 'static {
+    /// Authenticates an operator's bearer.
+    ///
+    /// # Errors
+    /// A 401 Problem, or 503 when it cannot be decided.
+    async fn operator(&self, bearer: &str) -> Result<Authenticated, Problem>;
+
+    /// Authenticates a Node by the text behind `Bearer `.
+    ///
+    /// # Errors
+    /// 401 `unauthorized`, `nsk_invalid` or `nsk_revoked`; 503 `datastore_unavailable` when it cannot be decided.
+    async fn node(&self, bearer: &str) -> Result<Authenticated, Problem>;
+}
+
+/// An object of the relation graph: `<kind>:<id>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ObjectRef {
+    /// The kind, such as `domain`.
+    pub kind: &'static str,
+    /// The id: a UUID, or a singleton's name.
+    pub id: String,
+}
+
+impl ObjectRef {
+    /// The platform singleton.
+    #[must_use]
+    pub fn platform() -> Self {
+        Self { kind: "platform", id: "plexsphere".to_owned() }
+    }
+
+    /// `domain:<id>`.
+    #[must_use]
+    pub fn domain(id: DomainId) -> Self {
+        Self { kind: "domain", id: id.to_string() }
+    }
+
+    /// `project:<id>`.
+    #[must_use]
+    pub fn project(id: ProjectId) -> Self {
+        Self { kind: "project", id: id.to_string() }
+    }
+
+    /// `resource:<id>`.
+    #[must_use]
+    pub fn resource(id: ResourceId) -> Self {
+        Self { kind: "resource", id: id.to_string() }
+    }
+
+    /// `node:<id>`.
+    #[must_use]
+    pub fn node(id: NodeId) -> Self {
+        Self { kind: "node", id: id.to_string() }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind, self.id)
+    }
+}
