@@ -1,0 +1,103 @@
+//! Every long-lived task of the control tier, with what cancels it and what its failure means.
+
+/// What happens to a run in progress when the program drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnCancel {
+    /// It is dropped where it stands; a later run repeats what was not done.
+    Drop,
+    /// It is given the time of the drain to end by itself.
+    Finish,
+}
+
+/// What a failed run means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// It is tried again after a pause that doubles up to a limit.
+    Retry,
+    /// It is tried again, and the probe fails until a run succeeds.
+    RetryUnready,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal, $cancel:ident, $error:ident, $probe:expr;)*) => {
+        /// A long-lived task.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum TaskKind { $($(#[$doc])* $kind,)* }
+
+        impl TaskKind {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
+
+            /// The name in logs, metrics and the advisory lock.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+
+            /// What happens to a run in progress when the program drains.
+            #[must_use]
+            pub const fn on_cancel(self) -> OnCancel {
+                match self { $(Self::$kind => OnCancel::$cancel,)* }
+            }
+
+            /// What a failed run means.
+            #[must_use]
+            pub const fn on_error(self) -> OnError {
+                match self { $(Self::$kind => OnError::$error,)* }
+            }
+
+            /// The readiness probe it gates.
+            #[must_use]
+            pub const fn probe(self) -> Option<&'static str> {
+                match self { $(Self::$kind => $probe,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Seals, signs and publishes outbox rows.
+    OutboxRelay = "outbox-relay", Finish, RetryUnready, Some("outbox-relay");
+    /// Deletes published outbox rows.
+    OutboxSweeper = "outbox-sweeper", Drop, Retry, None;
+    /// Writes the edge directory.
+    DirectoryProjector = "directory-projector", Finish, RetryUnready, Some("directory-projector");
+    /// Answers an edge that misses a Node in its directory.
+    DirectoryLookup = "directory-lookup", Drop, Retry, None;
+    /// Unwraps a sample of the signing keys and signs with it.
+    SigningSelfcheck = "signing-selfcheck", Drop, RetryUnready, Some("signing-custody");
+    /// Retires signing keys whose transition is over.
+    SigningRetireSweeper = "signing-retire-sweeper", Drop, Retry, None;
+    /// Answers an edge that wants a key announced to a Node.
+    SigningAnnouncer = "signing-announcer", Drop, Retry, None;
+    /// Writes the audit rows that arose at edges.
+    AuditIntake = "audit-intake", Finish, Retry, None;
+    /// Forgets which edge audit rows were written.
+    AuditIntakeSweeper = "audit-intake-sweeper", Drop, Retry, None;
+    /// Answers heartbeat batches.
+    HeartbeatResponder = "heartbeat-responder", Finish, Retry, None;
+    /// Finds Nodes that have gone silent.
+    ReachabilitySweeper = "reachability-sweeper", Drop, RetryUnready, Some("reachability-sweeper");
+    /// Frees mesh addresses whose cooling is over.
+    AllocationSweeper = "allocation-sweeper", Drop, Retry, None;
+    /// Ends tokens and credentials that have expired.
+    CredentialSweeper = "credential-sweeper", Drop, Retry, None;
+    /// Forgets idempotency records that have expired.
+    IdempotencySweeper = "idempotency-sweeper", Drop, Retry, None;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_differ_and_a_kind_that_gates_readiness_has_a_probe() {
+        let mut names: Vec<_> = TaskKind::ALL.iter().map(|kind| kind.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), TaskKind::ALL.len());
+        for kind in TaskKind::ALL {
+            assert_eq!(kind.on_error() == OnError::RetryUnready, kind.probe().is_some(), "{}", kind.name());
+        }
+    }
+}
