@@ -33,6 +33,7 @@ pub use folder::free_port;
 pub use nats::{Nats, NatsAccount, NatsOptions};
 pub use openbao::{OpenBao, OpenBaoOptions, OpenBaoStorage};
 pub use paths::{Paths, Unprivileged};
+pub use posix::free_bytes;
 pub use postgres::{Postgres, PostgresOptions, PostgresTuning};
 pub use progress::Progress;
 pub use supervise::{Child, ChildSpec, Exit, Signal, stop_in_order};

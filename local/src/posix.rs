@@ -77,7 +77,10 @@ pub(crate) fn die_with_parent(command: &mut Command, signal: i32) {
 }
 
 /// Bytes free for an unprivileged user on the file system that holds `path`.
-pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
+///
+/// # Errors
+/// What the system says, when there is no such path.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: statvfs is plain old data, valid when zeroed.
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };

@@ -27,7 +27,8 @@ pub enum PostgresTuning {
     /// Commits survive a crash of the machine.
     #[default]
     Durable,
-    /// Nothing is flushed: for tests. Data survives a crash of the server, not one of the machine.
+    /// Nothing is flushed, and passwords are hashed once only: for tests. Data survives a crash of the server, not
+    /// one of the machine.
     Throwaway,
 }
 
@@ -40,7 +41,7 @@ pub struct PostgresOptions {
     pub port: Option<u16>,
     /// Safety against speed.
     pub tuning: PostgresTuning,
-    /// A folder to keep a fresh cluster in, which later new clusters are copied from. For tests.
+    /// A folder to keep a fresh cluster and its password in, which later new clusters are copied from. For tests.
     pub template: Option<PathBuf>,
 }
 
@@ -74,14 +75,14 @@ impl Postgres {
             user.can_reach(folder.path())?;
         }
         let kept: Option<Settings> = folder.kept(SETTINGS)?;
-        let password = kept.as_ref().map_or_else(new_password, |kept| kept.password.clone());
+        let mut password = kept.as_ref().map_or_else(new_password, |kept| kept.password.clone());
         let cluster = folder.join("cluster");
         if cluster.join("PG_VERSION").is_file() {
             cluster::check_version(&cluster, program.version.major)?;
             cluster::wait_for_predecessor(&cluster).await;
         } else {
-            let new = cluster::NewCluster { program, user: user.as_ref(), password: &password, place: &cluster };
-            new.create(options.template.as_deref()).await?;
+            let new = cluster::NewCluster { program, user: user.as_ref(), tuning: options.tuning, place: &cluster };
+            password = new.create(password, options.template.as_deref()).await?;
         }
         let mut tries = 0;
         loop {
@@ -189,7 +190,7 @@ fn spec(
         "wal_level=replica",
         "max_wal_senders=0",
     ];
-    let fast = ["fsync=off", "full_page_writes=off", "max_wal_size=256MB", "jit=off"];
+    let fast = ["fsync=off", "full_page_writes=off", "max_wal_size=256MB", "scram_iterations=1", "jit=off"];
     let extra: &[&str] = if tuning == PostgresTuning::Throwaway { &fast } else { &[] };
     let settings = always.iter().chain(extra).flat_map(|setting| ["-c", setting]);
     let mut spec = ChildSpec::new(NAME, &program.path)

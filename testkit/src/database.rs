@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -13,9 +14,11 @@ use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::servers::{installed, new_folder, paths, started};
+use crate::servers::{installed, new_fast_folder, paths, started};
 use crate::walls;
 
+/// The superuser.
+const OWNER: &str = "plexsphere";
 /// Connections one test's pool may hold. The server takes 200.
 const POOL: u32 = 8;
 /// The password of every context's role: these servers are on loopback and hold nothing.
@@ -25,10 +28,22 @@ const ROLE_PASSWORD: &str = "test";
 #[derive(Debug)]
 pub struct TestPostgres {
     server: Postgres,
+    shared: bool,
+    access: Arc<Access>,
+}
+
+/// What the databases of one server share. Port and password outlive a restart of the server.
+#[derive(Debug)]
+struct Access {
+    port: u16,
+    password: String,
     /// Names of the template databases made so far. Making one holds the lock.
     templates: Mutex<HashSet<String>>,
-    /// Roles made so far; roles belong to the server, not to a database.
+    /// Roles made so far; roles belong to the server, not to a database. Granting holds the lock, because
+    /// concurrent grants on one schema fail.
     roles: Mutex<HashSet<String>>,
+    /// Databases of tests that have ended, to be dropped by the next test: an empty one takes 8 MB.
+    ended: parking_lot::Mutex<Vec<String>>,
     next: AtomicU32,
 }
 
@@ -39,7 +54,7 @@ pub struct TestPostgres {
 /// When it cannot be started; the message says why.
 pub async fn postgres() -> &'static TestPostgres {
     static SHARED: OnceCell<TestPostgres> = OnceCell::const_new();
-    SHARED.get_or_init(postgres_own).await
+    SHARED.get_or_init(|| start(true)).await
 }
 
 /// A server for one test, which may kill it. It ends when the value is dropped.
@@ -47,20 +62,28 @@ pub async fn postgres() -> &'static TestPostgres {
 /// # Panics
 /// When it cannot be started; the message says why.
 pub async fn postgres_own() -> TestPostgres {
+    start(false).await
+}
+
+async fn start(shared: bool) -> TestPostgres {
     let installed = installed(Artifact::Postgres).await;
     let version = started("postgres", installed.get(Artifact::Postgres)).version;
     let options = PostgresOptions {
-        data: new_folder("postgres"),
+        data: new_fast_folder("postgres"),
         port: None,
         tuning: PostgresTuning::Throwaway,
-        template: Some(paths().cache.join("testkit").join(format!("cluster-{version}"))),
+        template: Some(paths().cache.join("testkit").join(format!("postgres-{version}"))),
     };
-    TestPostgres {
-        server: started("postgres", Postgres::start(installed, options).await),
+    let server = started("postgres", Postgres::start(installed, options).await);
+    let access = Access {
+        port: server.port(),
+        password: server.password().to_owned(),
         templates: Mutex::default(),
         roles: Mutex::default(),
+        ended: parking_lot::Mutex::default(),
         next: AtomicU32::new(0),
-    }
+    };
+    TestPostgres { server, shared, access: Arc::new(access) }
 }
 
 impl TestPostgres {
@@ -77,7 +100,11 @@ impl TestPostgres {
     }
 
     /// Kills the server and all its backends, as a crash would.
+    ///
+    /// # Panics
+    /// When the server is the shared one: other tests stand on it.
     pub async fn kill9(&self) {
+        assert!(!self.shared, "the shared server is not to be killed: use postgres_own()");
         self.server.kill9().await;
     }
 
@@ -94,13 +121,24 @@ impl TestPostgres {
     /// # Panics
     /// When a migration fails.
     pub async fn database(&self, migrator: &'static Migrator) -> TestDatabase {
-        let template = self.template(migrator).await;
-        let name = format!("test_{}", self.next.fetch_add(1, Ordering::Relaxed));
-        let mut admin = self.connect("postgres").await;
+        let access = &self.access;
+        let template = access.template(migrator).await;
+        let name = format!("test_{}", access.next.fetch_add(1, Ordering::Relaxed));
+        let mut admin = access.connect("postgres").await;
+        let ended = std::mem::take(&mut *access.ended.lock());
+        for ended in ended {
+            run(&mut admin, &format!("DROP DATABASE IF EXISTS {ended} WITH (FORCE)")).await;
+        }
         run(&mut admin, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
-        let url = self.server.url_for("plexsphere", self.server.password(), &name);
+        let url = access.url(OWNER, &access.password, &name);
         let pool = lazy_pool(&url);
-        TestDatabase { url, name, pool }
+        TestDatabase { url, name, pool, access: Arc::clone(access) }
+    }
+}
+
+impl Access {
+    fn url(&self, user: &str, password: &str, database: &str) -> String {
+        format!("postgres://{user}:{password}@127.0.0.1:{}/{database}", self.port)
     }
 
     /// The name of the migrated database that tests' databases are copied from, made once per server and set of
@@ -129,18 +167,29 @@ impl TestPostgres {
     }
 
     async fn connect(&self, database: &str) -> PgConnection {
-        let url = self.server.url_for("plexsphere", self.server.password(), database);
-        PgConnection::connect(&url).await.unwrap_or_else(|error| panic!("connecting to {database}: {error}"))
+        PgConnection::connect(&self.url(OWNER, &self.password, database))
+            .await
+            .unwrap_or_else(|error| panic!("connecting to {database}: {error}"))
     }
 
-    async fn role(&self, context: &str) -> String {
+    /// Makes the role of a context, once per server, and lets it into one database.
+    async fn url_as(&self, database: &str, context: &str) -> String {
         let role = format!("context_{context}");
         let mut made = self.roles.lock().await;
+        let mut connection = self.connect(database).await;
         if made.insert(role.clone()) {
-            let mut admin = self.connect("postgres").await;
-            run(&mut admin, &format!("CREATE ROLE {role} LOGIN PASSWORD '{ROLE_PASSWORD}'")).await;
+            run(&mut connection, &format!("CREATE ROLE {role} LOGIN PASSWORD '{ROLE_PASSWORD}'")).await;
         }
-        role
+        let tables: Vec<(String, String)> = sqlx::query_as(
+            "SELECT schemaname::text, tablename::text FROM pg_catalog.pg_tables ORDER BY schemaname, tablename",
+        )
+        .fetch_all(&mut connection)
+        .await
+        .expect("the list of tables");
+        for statement in walls::statements(&role, context, &tables) {
+            run(&mut connection, &statement).await;
+        }
+        self.url(&role, ROLE_PASSWORD, database)
     }
 }
 
@@ -150,6 +199,7 @@ pub struct TestDatabase {
     url: String,
     name: String,
     pool: PgPool,
+    access: Arc<Access>,
 }
 
 impl TestDatabase {
@@ -180,12 +230,12 @@ impl TestDatabase {
     }
 
     /// The connection string of the role of one context: it may use the schema of that name, and what
-    /// [`WALLS`](crate::WALLS) opens. Shared server only.
+    /// [`WALLS`](crate::WALLS) opens.
     ///
     /// # Panics
     /// When the migrations make no such schema.
     pub async fn url_as(&self, context: &str) -> String {
-        self.url_as_in(postgres().await, context).await
+        self.access.url_as(&self.name, context).await
     }
 
     /// As [`TestDatabase::url_as`], connected.
@@ -195,24 +245,11 @@ impl TestDatabase {
     pub async fn pool_as(&self, context: &str) -> PgPool {
         lazy_pool(&self.url_as(context).await)
     }
+}
 
-    /// As [`TestDatabase::url_as`], for a database in a server of one's own.
-    ///
-    /// # Panics
-    /// As [`TestDatabase::url_as`].
-    pub async fn url_as_in(&self, server: &TestPostgres, context: &str) -> String {
-        let role = server.role(context).await;
-        let mut connection = server.connect(&self.name).await;
-        let tables: Vec<(String, String)> = sqlx::query_as(
-            "SELECT schemaname::text, tablename::text FROM pg_catalog.pg_tables ORDER BY schemaname, tablename",
-        )
-        .fetch_all(&mut connection)
-        .await
-        .expect("the list of tables");
-        for statement in walls::statements(&role, context, &tables) {
-            run(&mut connection, &statement).await;
-        }
-        server.server.url_for(&role, ROLE_PASSWORD, &self.name)
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        self.access.ended.lock().push(std::mem::take(&mut self.name));
     }
 }
 
@@ -227,7 +264,7 @@ impl Deref for TestDatabase {
 fn lazy_pool(url: &str) -> PgPool {
     PgPoolOptions::new()
         .max_connections(POOL)
-        .acquire_timeout(Duration::from_secs(20))
+        .acquire_timeout(Duration::from_secs(10))
         .connect_lazy(url)
         .expect("a connection string of our own")
 }

@@ -140,8 +140,8 @@ where
         let Some(span) = context.span(id) else { return };
         let owner = current().or_else(|| {
             let parent = span.parent()?;
-            let record = parent.extensions().get::<Weak<Record>>()?.upgrade();
-            record
+            let extensions = parent.extensions();
+            extensions.get::<Weak<Record>>()?.upgrade()
         });
         if let Some(owner) = owner {
             span.extensions_mut().insert(Arc::downgrade(&owner));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use plexsphere_local::{Artifact, Artifacts, Installed, LocalError, Paths, Progress};
+use plexsphere_local::{Artifact, Artifacts, Installed, LocalError, Paths, Progress, free_bytes};
 use tokio::sync::OnceCell;
 
 /// Panics with the sentence of the error (T3).
@@ -36,27 +36,45 @@ pub(crate) fn paths() -> Paths {
     started("folders", Paths::discover())
 }
 
-/// A new folder for one server of this process.
+/// Free space that makes a memory file system fit for databases, in bytes.
+const ROOMY: u64 = 2 << 30;
+
+/// A new folder for one server of this process, on the disk.
 pub(crate) fn new_folder(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<(PathBuf, File)> = OnceLock::new();
+    numbered(&FOLDER.get_or_init(|| process_folder(&std::env::temp_dir())).0, name)
+}
+
+/// A new folder for one server of this process, in memory where there is room: a database is made five times as fast.
+pub(crate) fn new_fast_folder(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<(PathBuf, File)> = OnceLock::new();
+    let memory = Path::new("/dev/shm");
+    // In a container it often is a mere 64 MB.
+    if !free_bytes(memory).is_ok_and(|free| free >= ROOMY) {
+        return new_folder(name);
+    }
+    numbered(&FOLDER.get_or_init(|| process_folder(memory)).0, name)
+}
+
+fn numbered(folder: &Path, name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    process_folder().join(format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
+    folder.join(format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// The folder of this process, held by a lock for as long as the process lives. Folders that nobody holds any more are
 /// left over from earlier processes and are removed here.
-fn process_folder() -> &'static Path {
-    static FOLDER: OnceLock<(PathBuf, File)> = OnceLock::new();
-    let (path, _) = FOLDER.get_or_init(|| {
-        let root = std::env::temp_dir().join("plexsphere-tests");
-        make_passable(&root);
-        sweep(&root);
-        let path = root.join(format!("{}-{:08x}", std::process::id(), fresh()));
-        make_passable(&path);
-        let lock = File::create(path.join("held")).expect("a lock in the tests' folder");
-        lock.try_lock().expect("the lock of a new folder");
-        (path, lock)
-    });
-    path
+fn process_folder(parent: &Path) -> (PathBuf, File) {
+    let root = parent.join("plexsphere-tests");
+    make_passable(&root);
+    sweep(&root);
+    let path = root.join(format!("{}-{:08x}", std::process::id(), fresh()));
+    make_passable(&path);
+    // It appears locked, or another process could sweep the folder between the two steps.
+    let (new, held) = (path.join("held.new"), path.join("held"));
+    let lock = File::create(&new).expect("a lock in the tests' folder");
+    lock.try_lock().expect("the lock of a new folder");
+    fs::rename(new, held).expect("the lock takes its place");
+    (path, lock)
 }
 
 /// A number that differs between runs, without the clock: the address space is laid out at random.

@@ -15,8 +15,9 @@ pub struct Grant {
 ///
 /// An entry for a table that the migrations do not make is passed over.
 pub const WALLS: &[Grant] = &[
-    Grant { schema: "kernel", table: "outbox", allow: "INSERT, SELECT" },
-    Grant { schema: "kernel", table: "audit_pending", allow: "INSERT, SELECT" },
+    Grant { schema: "kernel", table: "outbox", allow: "INSERT" },
+    Grant { schema: "kernel", table: "directory_changes", allow: "INSERT" },
+    Grant { schema: "kernel", table: "audit_pending", allow: "INSERT" },
     Grant { schema: "audit", table: "*", allow: "INSERT, SELECT" },
 ];
 

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use crate::artifacts::Program;
 use crate::error::LocalError;
+use crate::folder::write_secret;
 use crate::paths::Unprivileged;
 use crate::posix;
 
-use super::OWNER;
+use super::{OWNER, PostgresTuning};
 
 /// How long a server of an earlier run, told to end when that run died, is waited for.
 const PREDECESSOR: Duration = Duration::from_secs(15);
@@ -22,34 +23,36 @@ const PREDECESSOR: Duration = Duration::from_secs(15);
 pub(super) struct NewCluster<'a> {
     pub(super) program: &'a Program,
     pub(super) user: Option<&'a Unprivileged>,
-    pub(super) password: &'a str,
+    pub(super) tuning: PostgresTuning,
     pub(super) place: &'a Path,
 }
 
 impl NewCluster<'_> {
     /// Makes the cluster beside its place and renames it there, so that an interrupted first start leaves nothing.
-    pub(super) async fn create(&self, template: Option<&Path>) -> Result<(), LocalError> {
+    /// Returns the superuser's password: `password`, or that of the template.
+    pub(super) async fn create(&self, password: String, template: Option<&Path>) -> Result<String, LocalError> {
         let made = self.place.with_extension("new");
         if made.exists() {
             fs::remove_dir_all(&made).map_err(LocalError::io("remove", &made))?;
         }
-        // Passwords live in the catalogue, so a copied cluster is given its own by the single-user server.
-        match template {
-            Some(template) if template.join("PG_VERSION").is_file() => {
-                self.copy(template, &made)?;
-                self.single(&made, &format!("ALTER ROLE {OWNER} PASSWORD '{}'", self.password)).await?;
+        let password = match template.map(Template::new) {
+            Some(template) if template.password.is_file() => {
+                self.copy(&template.cluster, &made)?;
+                fs::read_to_string(&template.password).map_err(LocalError::io("read", &template.password))?
             }
             template => {
-                self.init(&made).await?;
+                self.init(&made, &password).await?;
                 if let Some(template) = template {
-                    self.keep_template(&made, template)?;
+                    template.keep(&made, &password)?;
                 }
+                password
             }
-        }
-        fs::rename(&made, self.place).map_err(LocalError::io("rename to", self.place))
+        };
+        fs::rename(&made, self.place).map_err(LocalError::io("rename to", self.place))?;
+        Ok(password)
     }
 
-    async fn init(&self, made: &Path) -> Result<(), LocalError> {
+    async fn init(&self, made: &Path, password: &str) -> Result<(), LocalError> {
         fs::create_dir(made).map_err(LocalError::io("create", made))?;
         self.own(made)?;
         fs::set_permissions(made, Permissions::from_mode(0o700)).map_err(LocalError::io("set the mode of", made))?;
@@ -57,7 +60,7 @@ impl NewCluster<'_> {
         let write = || {
             let _ = fs::remove_file(&secret);
             let mut file = fs::File::options().create_new(true).write(true).mode(0o600).open(&secret)?;
-            file.write_all(self.password.as_bytes())
+            file.write_all(password.as_bytes())
         };
         write().map_err(LocalError::io("write", &secret))?;
         self.own(&secret)?;
@@ -66,6 +69,9 @@ impl NewCluster<'_> {
         command.args(["-U", OWNER, "-E", "UTF8", "--locale=C", "-A", "scram-sha-256", "--no-instructions"]);
         if self.program.version.major >= 17 {
             command.args(["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]);
+        }
+        if self.tuning == PostgresTuning::Throwaway {
+            command.args(["--no-sync", "-c", "scram_iterations=1"]);
         }
         let output = self.run("initdb", command, None).await;
         let _ = fs::remove_file(&secret);
@@ -116,23 +122,39 @@ impl NewCluster<'_> {
         for_each_entry(to, &|path| self.own(path))
     }
 
-    /// Keeps a copy for later clusters; another process may be doing the same, and one of the two wins.
-    fn keep_template(&self, cluster: &Path, template: &Path) -> Result<(), LocalError> {
-        let parent = template.parent().unwrap_or(template);
-        fs::create_dir_all(parent).map_err(LocalError::io("create", parent))?;
-        let work = tempfile::tempdir_in(parent).map_err(LocalError::io("write into", parent))?;
-        let copy = work.path().join("cluster");
-        copy_tree(cluster, &copy).map_err(LocalError::io("copy a fresh cluster to", &copy))?;
-        match fs::rename(&copy, template) {
-            Err(error) if !template.exists() => Err(LocalError::io("rename to", template)(error)),
-            _ => Ok(()),
-        }
-    }
-
     fn own(&self, path: &Path) -> Result<(), LocalError> {
         self.user.map_or(Ok(()), |user| {
             chown(path, Some(user.uid), Some(user.gid)).map_err(LocalError::io("change the owner of", path))
         })
+    }
+}
+
+/// A fresh cluster and its password, kept for later clusters.
+struct Template<'a> {
+    folder: &'a Path,
+    cluster: PathBuf,
+    password: PathBuf,
+}
+
+impl<'a> Template<'a> {
+    fn new(folder: &'a Path) -> Self {
+        Self { folder, cluster: folder.join("cluster"), password: folder.join("password") }
+    }
+
+    /// Keeps a copy by one rename; when another process does the same, one of the two wins.
+    fn keep(&self, cluster: &Path, password: &str) -> Result<(), LocalError> {
+        let parent = self.folder.parent().unwrap_or(self.folder);
+        fs::create_dir_all(parent).map_err(LocalError::io("create", parent))?;
+        let work = tempfile::tempdir_in(parent).map_err(LocalError::io("write into", parent))?;
+        let copy = work.path().join("copy");
+        fs::create_dir(&copy).map_err(LocalError::io("create", &copy))?;
+        let place = copy.join("cluster");
+        copy_tree(cluster, &place).map_err(LocalError::io("copy a fresh cluster to", &place))?;
+        write_secret(&copy.join("password"), password.as_bytes())?;
+        match fs::rename(&copy, self.folder) {
+            Err(error) if !self.password.is_file() => Err(LocalError::io("rename to", self.folder)(error)),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -46,6 +46,16 @@ async fn a_child_survives_the_thread_that_asked_for_it_and_ends_with_its_last_ha
     assert!(!posix::process_exists(pid));
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_child_leads_a_group_of_its_own_so_that_ctrl_c_does_not_reach_it() {
+    let child = shell("echo up; exec sleep 60");
+    until_up(&child).await;
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid())).unwrap();
+    let group = stat.rsplit(") ").next().unwrap().split(' ').nth(2).unwrap();
+    assert_eq!(group, child.pid().to_string());
+}
+
 #[tokio::test]
 async fn a_program_that_is_not_there_is_one_sentence() {
     let refused = Child::spawn(ChildSpec::new("ghost", "/nonexistent/ghost")).unwrap_err();

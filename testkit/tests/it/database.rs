@@ -1,5 +1,7 @@
 use plexsphere_testkit::{TestDatabase, eventually, postgres, postgres_own};
+use sqlx::Connection;
 use sqlx::migrate::Migrator;
+use sqlx::postgres::PgConnection;
 
 static MIGRATOR: Migrator = sqlx::migrate!("tests/it/migrations");
 
@@ -53,6 +55,7 @@ async fn another_contexts_table_is_a_permission_error() {
     for forbidden in [
         "SELECT count(*) FROM mesh.peer",
         "SELECT count(*) FROM kernel.lease",
+        "SELECT body FROM kernel.outbox",
         "DELETE FROM kernel.outbox",
         "CREATE TABLE mesh.other (id int)",
         "CREATE TABLE public.other (id int)",
@@ -64,13 +67,39 @@ async fn another_contexts_table_is_a_permission_error() {
 }
 
 #[tokio::test]
+async fn roles_of_several_contexts_are_let_in_at_once_also_in_an_own_server() {
+    let server = postgres_own().await;
+    let database = server.database(&MIGRATOR).await;
+    let (identity, mesh) = tokio::join!(database.pool_as("identity"), database.pool_as("mesh"));
+    sqlx::query("INSERT INTO identity.principal (name) VALUES ('ada')").execute(&identity).await.unwrap();
+    sqlx::query("INSERT INTO mesh.peer DEFAULT VALUES").execute(&mesh).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_database_of_a_test_that_ended_is_dropped_by_the_next_one() {
+    let server = postgres_own().await;
+    let ended = server.database(&MIGRATOR).await;
+    insert(&ended, "ada").await;
+    let name = ended.name().to_owned();
+    drop(ended);
+    let next = server.database(&MIGRATOR).await;
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_database WHERE datname = $1")
+        .bind(name)
+        .fetch_one(&next.pool())
+        .await
+        .unwrap();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
 async fn what_was_committed_survives_a_kill_and_a_restart() {
     let mut server = postgres_own().await;
     let database = server.database(&MIGRATOR).await;
     insert(&database, "ada").await;
     let before = server.pid();
     server.kill9().await;
-    assert!(sqlx::query("SELECT 1").execute(&database.pool()).await.is_err());
+    // A pool would wait for the server; one connection says at once that it is away.
+    assert!(PgConnection::connect(database.url()).await.is_err());
     server.restart().await;
     assert_ne!(server.pid(), before);
     eventually!(
