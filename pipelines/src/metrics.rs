@@ -1,0 +1,197 @@
+//! What the tier counts about itself. Labels come from closed sets only, never ids.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::dead::Reason;
+use crate::outcome::Outcome;
+use crate::route::Route;
+
+/// One durable consumer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConsumerLabel {
+    consumer: &'static str,
+}
+
+/// One durable consumer and what a delivery came to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    consumer: &'static str,
+    outcome: &'static str,
+}
+
+/// One durable consumer and why it gave a message up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    consumer: &'static str,
+    reason: &'static str,
+}
+
+/// Every metric of the tier.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    batches: Family<OutcomeLabel, Counter>,
+    records: Family<OutcomeLabel, Counter>,
+    partial_records: Family<ConsumerLabel, Counter>,
+    request_seconds: Family<ConsumerLabel, Histogram>,
+    request_bytes: Family<ConsumerLabel, Histogram>,
+    redeliveries: Family<ConsumerLabel, Counter>,
+    dead_letters: Family<ReasonLabel, Counter>,
+    lag_seconds: Family<ConsumerLabel, Histogram>,
+    pending: Family<ConsumerLabel, Gauge>,
+    ack_pending: Family<ConsumerLabel, Gauge>,
+    oldest_seconds: Family<ConsumerLabel, Gauge>,
+    breaker_state: Family<ConsumerLabel, Gauge>,
+    skipped: Family<ConsumerLabel, Counter>,
+    recreated: Family<ConsumerLabel, Counter>,
+    labels_dropped: Family<ConsumerLabel, Counter>,
+    duplicates: Family<ConsumerLabel, Counter>,
+}
+
+/// The tier's metrics as one route sees them.
+#[derive(Clone, Debug)]
+pub(crate) struct RouteMetrics {
+    all: Metrics,
+    consumer: &'static str,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.005, 2.0, 14))
+}
+
+fn bytes() -> Histogram {
+    Histogram::new(exponential_buckets(256.0, 4.0, 9))
+}
+
+fn lag() -> Histogram {
+    Histogram::new(exponential_buckets(0.05, 2.5, 14))
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Registers everything as `plexsphere_obs_route_…`.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            batches: Family::default(),
+            records: Family::default(),
+            partial_records: Family::default(),
+            request_seconds: Family::new_with_constructor(seconds),
+            request_bytes: Family::new_with_constructor(bytes),
+            redeliveries: Family::default(),
+            dead_letters: Family::default(),
+            lag_seconds: Family::new_with_constructor(lag),
+            pending: Family::default(),
+            ack_pending: Family::default(),
+            oldest_seconds: Family::default(),
+            breaker_state: Family::default(),
+            skipped: Family::default(),
+            recreated: Family::default(),
+            labels_dropped: Family::default(),
+            duplicates: Family::default(),
+        };
+        let r = registry.sub_registry_with_prefix("plexsphere_obs_route");
+        r.register("batches", "Batches by the outcome that settled or postponed them", metrics.batches.clone());
+        r.register("records", "Records of batches by outcome", metrics.records.clone());
+        r.register("partial_records", "Records of requests of which the sink kept a part", metrics.partial_records.clone());
+        r.register_with_unit("request", "Time of sink requests", Unit::Seconds, metrics.request_seconds.clone());
+        r.register_with_unit("request", "Body size of sink requests", Unit::Bytes, metrics.request_bytes.clone());
+        r.register("redeliveries", "Deliveries after the first", metrics.redeliveries.clone());
+        r.register("dead_letters", "Dead letters stored by reason", metrics.dead_letters.clone());
+        r.register_with_unit("lag", "Time from acceptance to delivery", Unit::Seconds, metrics.lag_seconds.clone());
+        r.register("pending", "Messages not yet handed out", metrics.pending.clone());
+        r.register("ack_pending", "Messages handed out and not acknowledged", metrics.ack_pending.clone());
+        r.register_with_unit(
+            "oldest",
+            "Age of the oldest unacknowledged message",
+            Unit::Seconds,
+            metrics.oldest_seconds.clone(),
+        );
+        r.register("breaker_state", "0 closed, 1 open, 2 half open", metrics.breaker_state.clone());
+        r.register("skipped", "Messages acknowledged because their sink is off", metrics.skipped.clone());
+        r.register("consumer_recreated", "Durables that had vanished", metrics.recreated.clone());
+        r.register("labels_dropped", "Caller labels that a sink does not take", metrics.labels_dropped.clone());
+        r.register("duplicates", "Batches that the file sink had already", metrics.duplicates.clone());
+        metrics
+    }
+
+    pub(crate) fn route(&self, route: Route) -> RouteMetrics {
+        RouteMetrics { all: self.clone(), consumer: route.durable() }
+    }
+}
+
+// === impl RouteMetrics ===
+
+impl RouteMetrics {
+    const fn label(&self) -> ConsumerLabel {
+        ConsumerLabel { consumer: self.consumer }
+    }
+
+    pub(crate) fn settled(&self, outcome: Outcome, records: usize) {
+        let label = OutcomeLabel { consumer: self.consumer, outcome: outcome.as_str() };
+        self.all.batches.get_or_create(&label).inc();
+        self.all.records.get_or_create(&label).inc_by(count(records));
+    }
+
+    pub(crate) fn partial(&self, records: usize) {
+        self.all.partial_records.get_or_create(&self.label()).inc_by(count(records));
+    }
+
+    pub(crate) fn request(&self, seconds: f64, bytes: usize) {
+        self.all.request_seconds.get_or_create(&self.label()).observe(seconds);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.all.request_bytes.get_or_create(&self.label()).observe(f64::from(bytes));
+    }
+
+    pub(crate) fn redelivery(&self) {
+        self.all.redeliveries.get_or_create(&self.label()).inc();
+    }
+
+    pub(crate) fn dead_letter(&self, reason: Reason) {
+        let label = ReasonLabel { consumer: self.consumer, reason: reason.as_str() };
+        self.all.dead_letters.get_or_create(&label).inc();
+    }
+
+    pub(crate) fn lag(&self, lag: std::time::Duration) {
+        self.all.lag_seconds.get_or_create(&self.label()).observe(lag.as_secs_f64());
+    }
+
+    pub(crate) fn backlog(&self, pending: u64, ack_pending: usize, oldest_seconds: u64) {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.all.pending.get_or_create(&self.label()).set(gauge(pending));
+        self.all.ack_pending.get_or_create(&self.label()).set(gauge(count(ack_pending)));
+        self.all.oldest_seconds.get_or_create(&self.label()).set(gauge(oldest_seconds));
+    }
+
+    pub(crate) fn breaker(&self, state: u8) {
+        self.all.breaker_state.get_or_create(&self.label()).set(i64::from(state));
+    }
+
+    pub(crate) fn skipped(&self, messages: usize) {
+        self.all.skipped.get_or_create(&self.label()).inc_by(count(messages));
+    }
+
+    pub(crate) fn recreated(&self) {
+        self.all.recreated.get_or_create(&self.label()).inc();
+    }
+
+    pub(crate) fn labels_dropped(&self, labels: u64) {
+        if labels > 0 {
+            self.all.labels_dropped.get_or_create(&self.label()).inc_by(labels);
+        }
+    }
+
+    pub(crate) fn duplicates(&self, batches: usize) {
+        if batches > 0 {
+            self.all.duplicates.get_or_create(&self.label()).inc_by(count(batches));
+        }
+    }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
