@@ -34,9 +34,9 @@
 mod batch;
 mod identity;
 mod inflate;
-mod record_time;
 pub mod limits;
 mod payload;
+mod record_time;
 mod records;
 mod refusal;
 mod rewrite;
@@ -46,9 +46,9 @@ mod text;
 pub use batch::{Records, Summary, validate};
 pub use identity::batch_id;
 pub use inflate::{InflateError, Inflater};
-pub use record_time::RecordTime;
 pub use limits::Limits;
 pub use payload::{Encoding, EncodingUnsupported, PayloadFormat, PayloadFormatUnknown, Shape, Signal};
+pub use record_time::RecordTime;
 pub use records::{
     AuditEvent, AuditSource, Labels, LogLine, MetricGroup, MetricSample, Number, Record, Severity, is_forbidden_label,
 };

@@ -57,12 +57,7 @@ impl Inflater {
     ///
     /// [`InflateError::Invalid`] when `wire` is empty, truncated, corrupt or followed by anything else (identity is never
     /// invalid); [`InflateError::TooLarge`] when more than `cap` bytes come out, noticed at the first byte too many.
-    pub fn inflate<'a>(
-        &'a mut self,
-        encoding: Encoding,
-        wire: &'a [u8],
-        cap: usize,
-    ) -> Result<&'a [u8], InflateError> {
+    pub fn inflate<'a>(&'a mut self, encoding: Encoding, wire: &'a [u8], cap: usize) -> Result<&'a [u8], InflateError> {
         self.output.filled = 0;
         match encoding {
             Encoding::Identity if wire.len() > cap => return Err(InflateError::TooLarge { cap }),
@@ -138,9 +133,7 @@ impl Inflater {
             Some(context) => context,
             None => {
                 let mut context = DCtx::try_create().ok_or(InflateError::Invalid)?;
-                context
-                    .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG))
-                    .map_err(|_| InflateError::Invalid)?;
+                context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).map_err(|_| InflateError::Invalid)?;
                 context
             }
         };
@@ -188,8 +181,7 @@ fn inflate_member<'w>(
     loop {
         let room = output.room(cap)?;
         let (read, written) = (inflate.total_in(), inflate.total_out());
-        let status =
-            inflate.decompress(rest, room, FlushDecompress::None).map_err(|_| InflateError::Invalid)?;
+        let status = inflate.decompress(rest, room, FlushDecompress::None).map_err(|_| InflateError::Invalid)?;
         let read = usize::try_from(inflate.total_in() - read).map_err(|_| InflateError::Invalid)?;
         let written = usize::try_from(inflate.total_out() - written).map_err(|_| InflateError::Invalid)?;
         crc.update(room.get(..written).ok_or(InflateError::Invalid)?);

@@ -1,7 +1,7 @@
 //! The decoder against tables of cases, against a reference that is naive enough to be believed, and against noise.
 
-mod generator;
 mod frame;
+mod generator;
 mod inflation;
 mod payload;
 mod properties;

@@ -119,7 +119,7 @@ fn bytes_that_are_not_utf8_are_malformed_wherever_they_stand() {
                 assert!(at_fault, "{verdict:?} for {bad:?} at {at}");
             }
         }
-        let tail = [frame(&[good.clone()]), b"\xff".to_vec()].concat();
+        let tail = [frame(std::slice::from_ref(&good)), b"\xff".to_vec()].concat();
         assert!(matches!(check(signal, tail), Err(Refusal::Malformed { rule: Rule::Utf8, .. })));
     }
     malformed(Signal::Logs, b"\xff", 0, Rule::Utf8);

@@ -110,7 +110,9 @@ fn metric(noise: &mut Noise, quality: Quality) -> Vec<(&'static str, String)> {
     let group = noise.pick(&["node_resources", "tunnel_health", "peer_latency", "agent_stats"]);
     let number = match bad(noise, quality) {
         true => noise.pick(&["1e999", "null", "\"1\"", "01", "1.", "-", "[1]"]),
-        false => noise.pick(&["0", "-0", "1", "-1.5", "1e3", "2.5E-7", "123456789012345678901", "0.1", "-1e-320", "7e+2"]),
+        false => {
+            noise.pick(&["0", "-0", "1", "-1.5", "1e3", "2.5E-7", "123456789012345678901", "0.1", "-1e-320", "7e+2"])
+        }
     };
     let mut members = vec![
         ("group", token(noise, group, quality)),
@@ -146,9 +148,15 @@ fn log(noise: &mut Noise, quality: Quality) -> Vec<(&'static str, String)> {
     let message = match noise.below(60) {
         0 => "é".repeat(32_760 + noise.below(20)) + "tail\"",
         1 => "y".repeat(65_530 + noise.below(12)),
-        _ => noise.pick(&["started", " ", "tab\there", "quote \" and \\", "\u{1f600} ok", "\u{0}", "multi\nline\r\n"]).to_owned(),
+        _ => noise
+            .pick(&["started", " ", "tab\there", "quote \" and \\", "\u{1f600} ok", "\u{0}", "multi\nline\r\n"])
+            .to_owned(),
     };
-    let message = if bad(noise, quality) { noise.pick(&["\"\"", "null", "\"\\ud800\"", "\"a\tb\""]).to_owned() } else { string(noise, &message) };
+    let message = if bad(noise, quality) {
+        noise.pick(&["\"\"", "null", "\"\\ud800\"", "\"a\tb\""]).to_owned()
+    } else {
+        string(noise, &message)
+    };
     let mut members = vec![("severity", token(noise, severity, quality)), ("message", message)];
     for name in ["unit", "hostname"] {
         if noise.chance(2) {
@@ -180,8 +188,20 @@ fn spoken(noise: &mut Noise, choices: &[&str], quality: Quality) -> String {
 }
 
 fn time(noise: &mut Noise, quality: Quality) -> String {
-    let good = ["2026-11-24T08:00:00Z", "2026-11-24t09:30:00.25+01:30", "1969-07-20T20:17:40.000000001-00:00", "2016-12-31T23:59:60Z"];
-    let broken = ["0001-01-01T00:00:00Z", "2026-11-24", "2026-02-30T00:00:00Z", "now", "2026-11-24T08:00:00", "2026-11-24 08:00:00Z"];
+    let good = [
+        "2026-11-24T08:00:00Z",
+        "2026-11-24t09:30:00.25+01:30",
+        "1969-07-20T20:17:40.000000001-00:00",
+        "2016-12-31T23:59:60Z",
+    ];
+    let broken = [
+        "0001-01-01T00:00:00Z",
+        "2026-11-24",
+        "2026-02-30T00:00:00Z",
+        "now",
+        "2026-11-24T08:00:00",
+        "2026-11-24 08:00:00Z",
+    ];
     let text = if bad(noise, quality) { noise.pick(&broken) } else { noise.pick(&good) };
     string(noise, text)
 }

@@ -99,12 +99,20 @@ fn a_stream_cut_short_at_any_byte_is_invalid() {
     for wire in [gzip(&plain), [gzip(b"x"), gzip(b"y")].concat()] {
         let boundary = gzip(b"x").len();
         for end in (0..wire.len()).filter(|end| *end != boundary) {
-            assert_eq!(inflater.inflate(Encoding::Gzip, &wire[..end], INFLATED_BYTES), Err(InflateError::Invalid), "{end}");
+            assert_eq!(
+                inflater.inflate(Encoding::Gzip, &wire[..end], INFLATED_BYTES),
+                Err(InflateError::Invalid),
+                "{end}"
+            );
         }
     }
     for wire in [zstd(&plain), zstd_streamed(&plain)] {
         for end in 0..wire.len() {
-            assert_eq!(inflater.inflate(Encoding::Zstd, &wire[..end], INFLATED_BYTES), Err(InflateError::Invalid), "{end}");
+            assert_eq!(
+                inflater.inflate(Encoding::Zstd, &wire[..end], INFLATED_BYTES),
+                Err(InflateError::Invalid),
+                "{end}"
+            );
         }
     }
 }

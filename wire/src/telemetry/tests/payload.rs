@@ -45,7 +45,9 @@ fn a_payload_format_survives_its_header_value() {
         let expected = format!("{}+{};v=1", format.shape.as_str(), format.encoding.as_str());
         assert_eq!(format.as_str(), expected);
     }
-    for unknown in ["", "ndjson+zstd", "ndjson+zstd;v=2", "NDJSON+zstd;v=1", "ndjson+br;v=1", "json;v=1", "ndjson+zstd;v=1 "] {
+    for unknown in
+        ["", "ndjson+zstd", "ndjson+zstd;v=2", "NDJSON+zstd;v=1", "ndjson+br;v=1", "json;v=1", "ndjson+zstd;v=1 "]
+    {
         assert!(PayloadFormat::parse(unknown).is_err(), "{unknown}");
     }
 }

@@ -45,13 +45,30 @@ fn a_line_and_an_event_are_written_in_schema_order() {
 #[test]
 fn labels_that_name_a_person_or_shadow_the_platform_are_dropped_and_counted() {
     for key in [
-        "email", "user_email", "sub", "subject", "identity", "identity_id", "principal", "principal_id", "user", "username",
-        "domain_id", "project_id", "node_id", "group", "signal", "__name__", "__", "Email", "NODE_ID", r"s\u0075b", r"\u005f_x",
+        "email",
+        "user_email",
+        "sub",
+        "subject",
+        "identity",
+        "identity_id",
+        "principal",
+        "principal_id",
+        "user",
+        "username",
+        "domain_id",
+        "project_id",
+        "node_id",
+        "group",
+        "signal",
+        "__name__",
+        "__",
+        "Email",
+        "NODE_ID",
+        r"s\u0075b",
+        r"\u005f_x",
     ] {
-        let record = valid(Signal::Metrics).replace(
-            r#""value""#,
-            &format!(r#""labels":{{"workload":"w","{key}":"evil"}},"value""#),
-        );
+        let record = valid(Signal::Metrics)
+            .replace(r#""value""#, &format!(r#""labels":{{"workload":"w","{key}":"evil"}},"value""#));
         let summary = check_one(Signal::Metrics, &record).unwrap();
         assert_eq!((summary.labels_dropped, summary.must_rewrite()), (1, true), "{key}");
         let rewritten = canonical(Signal::Metrics, &format!("[{record}]"));
@@ -73,11 +90,11 @@ fn a_sample_whose_labels_are_all_dropped_has_none() {
 
 #[test]
 fn a_long_message_is_cut_at_a_character_and_marked() {
-    for (unit, json) in [("a", "a"), ("é", "é"), ("日", "日"), ("😀", r"\ud83d\ude00"), ("\n", r"\n"), ("\"", "\\\"")] {
+    for (unit, json) in [("a", "a"), ("é", "é"), ("日", "日"), ("😀", r"\ud83d\ude00"), ("\n", r"\n"), ("\"", "\\\"")]
+    {
         for over in [0, 1, 5_000] {
             let count = MESSAGE_BYTES / unit.len() + over;
-            let record =
-                format!(r#"{{"severity":"info","message":"{}","timestamp":"{TIME}"}}"#, json.repeat(count));
+            let record = format!(r#"{{"severity":"info","message":"{}","timestamp":"{TIME}"}}"#, json.repeat(count));
             let long = count * unit.len() > MESSAGE_BYTES;
             let summary = check_one(Signal::Logs, &record).unwrap();
             assert_eq!((summary.messages_cut, summary.must_rewrite()), (usize::from(long), long), "{unit:?} {over}");

@@ -155,8 +155,25 @@ fn a_value_of_another_type_is_refused() {
 fn a_value_is_any_finite_json_number() {
     let max = format!("{:.0}", f64::MAX);
     for number in [
-        "0", "-0", "-0.0", "1", "-1", "0.5", "1e3", "1E+3", "1e-3", "1.5e300", "1e308", "-1e308", "1e-400", "0e999",
-        "18446744073709551616", "123456789012345678901234567890", "4.9e-324", "1.7976931348623157e308", &max,
+        "0",
+        "-0",
+        "-0.0",
+        "1",
+        "-1",
+        "0.5",
+        "1e3",
+        "1E+3",
+        "1e-3",
+        "1.5e300",
+        "1e308",
+        "-1e308",
+        "1e-400",
+        "0e999",
+        "18446744073709551616",
+        "123456789012345678901234567890",
+        "4.9e-324",
+        "1.7976931348623157e308",
+        &max,
     ] {
         accepts(Signal::Metrics, &sample("value", number));
     }
@@ -164,8 +181,24 @@ fn a_value_is_any_finite_json_number() {
         refuses(Signal::Metrics, &sample("value", number), Rule::NotFinite);
     }
     for number in [
-        "01", "-", "+1", ".5", "1.", "1e", "1e+", "0x10", "NaN", "Infinity", "-Infinity", "1_000", "1 2", "--1", "1.e3",
-        "00", "-01", "",
+        "01",
+        "-",
+        "+1",
+        ".5",
+        "1.",
+        "1e",
+        "1e+",
+        "0x10",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1_000",
+        "1 2",
+        "--1",
+        "1.e3",
+        "00",
+        "-01",
+        "",
     ] {
         refuses(Signal::Metrics, &sample("value", number), Rule::Syntax);
     }
@@ -198,7 +231,8 @@ fn a_message_may_be_blank_but_not_empty() {
 
 #[test]
 fn texts_are_capped_in_bytes_after_unescaping() {
-    let cases: [(Signal, fn(&str, &str) -> String, Field, usize); 5] = [
+    type Build = fn(&str, &str) -> String;
+    let cases: [(Signal, Build, Field, usize); 5] = [
         (Signal::Metrics, sample, Field::Name, NAME_BYTES),
         (Signal::Logs, line, Field::Unit, FIELD_BYTES),
         (Signal::Logs, line, Field::Hostname, FIELD_BYTES),
@@ -223,7 +257,9 @@ fn labels_are_a_flat_map_of_strings() {
     for value in ["1", "null", "true", "{}", r#"["b"]"#] {
         refuses(Signal::Metrics, &sample("labels", &format!(r#"{{"a":{value}}}"#)), Rule::LabelValueType);
     }
-    for labels in ["{,}", r#"{"a"}"#, r#"{"a":}"#, r#"{"a":"b",}"#, r#"{a:"b"}"#, r#"{"a":"b" "c":"d"}"#, r#"{"a":"b"]"#] {
+    for labels in
+        ["{,}", r#"{"a"}"#, r#"{"a":}"#, r#"{"a":"b",}"#, r#"{a:"b"}"#, r#"{"a":"b" "c":"d"}"#, r#"{"a":"b"]"#]
+    {
         refuses(Signal::Metrics, &sample("labels", labels), Rule::Syntax);
     }
 }
@@ -257,8 +293,21 @@ fn strings_follow_json_to_the_letter() {
         accepts(Signal::Logs, &line("message", &format!(r#""{text}""#)));
     }
     for text in [
-        r"\x41", r"\U0041", r"\u12", r"\u12g4", r"\'", r"\", r"\ud800", r"\ud800x", r"\ud800\n", r"\ud800\u0041",
-        r"\ud800\ud800", r"\udc00", "a\u{0}b", "a\u{1f}b", "a\tb",
+        r"\x41",
+        r"\U0041",
+        r"\u12",
+        r"\u12g4",
+        r"\'",
+        r"\",
+        r"\ud800",
+        r"\ud800x",
+        r"\ud800\n",
+        r"\ud800\u0041",
+        r"\ud800\ud800",
+        r"\udc00",
+        "a\u{0}b",
+        "a\u{1f}b",
+        "a\tb",
     ] {
         refuses(Signal::Logs, &line("message", &format!(r#""{text}""#)), Rule::Syntax);
     }
@@ -279,9 +328,21 @@ fn a_special_byte_is_found_at_every_offset() {
 #[test]
 fn broken_syntax_is_refused() {
     for record in [
-        "{", r#"{"severity""#, r#"{"severity":"#, r#"{"severity":"info""#, r#"{"severity":"info","#, r#"{"severity" "info"}"#,
-        r#"{severity:"info"}"#, r#"{'severity':'info'}"#, r#"{"severity":"info";}"#, r#"{"severity":info}"#, "{,}",
-        r#"{"severity":"info",}"#, r#"{"severity":"info"/**/}"#, r#"{"severity"::"info"}"#, r#"{1:2}"#,
+        "{",
+        r#"{"severity""#,
+        r#"{"severity":"#,
+        r#"{"severity":"info""#,
+        r#"{"severity":"info","#,
+        r#"{"severity" "info"}"#,
+        r#"{severity:"info"}"#,
+        r#"{'severity':'info'}"#,
+        r#"{"severity":"info";}"#,
+        r#"{"severity":info}"#,
+        "{,}",
+        r#"{"severity":"info",}"#,
+        r#"{"severity":"info"/**/}"#,
+        r#"{"severity"::"info"}"#,
+        r#"{1:2}"#,
     ] {
         refuses(Signal::Logs, record, Rule::Syntax);
     }
