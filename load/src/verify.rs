@@ -1,0 +1,203 @@
+//! Compares a run's ledger with what a file sink holds, record by record.
+//!
+//! The sink's layout is `<root>/<domain_id>/<signal>/*.ndjson.zst`; each line has `batch_id`, `index`, `domain_id`,
+//! `node_id` and the record's members. Rows of Nodes that the ledger does not know belong to others and are left out.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+
+use plexsphere_wire::NodeId;
+use plexsphere_wire::telemetry::Signal;
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::{self, Identity, RecordKey, Settled};
+
+/// Counts of one signal, in records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalCounts {
+    /// Sent at least once.
+    pub sent: u64,
+    /// Of batches that were answered with 202.
+    pub acknowledged: u64,
+    /// Distinct records of the ledger found in the sink.
+    pub arrived: u64,
+    /// Acknowledged and not found.
+    pub missing: u64,
+    /// Rows in the sink above one per record.
+    pub duplicated: u64,
+    /// Rows of this run's Nodes that the ledger does not name.
+    pub unknown: u64,
+}
+
+/// The result of a comparison.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// One entry per signal.
+    pub signals: BTreeMap<String, SignalCounts>,
+    /// Files of the sink that were read.
+    pub files: u64,
+    /// Lines that are no row.
+    pub unreadable_lines: u64,
+    /// Files that end within a compressed frame: still being written, or cut off by a crash.
+    pub unfinished_files: u64,
+}
+
+impl Counts {
+    /// Whether every acknowledged record arrived and none arrived twice.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.signals.values().all(|counts| counts.missing == 0 && counts.duplicated == 0)
+    }
+
+    /// The counts as a table for people.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut out = format!(
+            "{:<8} {:>10} {:>12} {:>10} {:>8} {:>10} {:>8}\n",
+            "signal", "sent", "acknowledged", "arrived", "missing", "duplicated", "unknown"
+        );
+        for (signal, counts) in &self.signals {
+            out.push_str(&format!(
+                "{signal:<8} {:>10} {:>12} {:>10} {:>8} {:>10} {:>8}\n",
+                counts.sent, counts.acknowledged, counts.arrived, counts.missing, counts.duplicated, counts.unknown
+            ));
+        }
+        out
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Fate {
+    sent: bool,
+    acknowledged: bool,
+    rows: u32,
+}
+
+#[derive(Default)]
+struct Expected {
+    records: HashMap<(Signal, RecordKey), Fate>,
+    nodes: HashSet<NodeId>,
+}
+
+#[derive(Deserialize)]
+struct Row<'a> {
+    node_id: NodeId,
+    #[serde(default, borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    message: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    timestamp: Option<Cow<'a, str>>,
+}
+
+/// Counts what of `ledger` is in the file sink under `sink_root`.
+///
+/// # Errors
+/// An I/O error, or an unreadable ledger. A folder that is not there counts as an empty sink.
+pub fn compare(ledger: &Path, sink_root: &Path) -> io::Result<Counts> {
+    compare_all(std::slice::from_ref(&ledger.to_path_buf()), sink_root)
+}
+
+/// As [`compare`], for several ledgers of one fleet.
+///
+/// # Errors
+/// As [`compare`].
+pub fn compare_all(ledgers: &[PathBuf], sink_root: &Path) -> io::Result<Counts> {
+    let mut expected = Expected::default();
+    for path in ledgers {
+        ledger::read(path, |entry| expected.take(&entry))?;
+    }
+    let mut counts = Counts::default();
+    for signal in Signal::ALL {
+        counts.signals.insert(signal.as_str().to_owned(), SignalCounts::default());
+    }
+    for (signal, path) in segments(sink_root)? {
+        counts.files += 1;
+        read_segment(&path, signal, &mut expected, &mut counts)?;
+    }
+    for ((signal, _), fate) in &expected.records {
+        let of_signal = counts.signals.entry(signal.as_str().to_owned()).or_default();
+        of_signal.sent += u64::from(fate.sent);
+        of_signal.acknowledged += u64::from(fate.acknowledged);
+        of_signal.arrived += u64::from(fate.rows > 0);
+        of_signal.missing += u64::from(fate.acknowledged && fate.rows == 0);
+        of_signal.duplicated += u64::from(fate.rows.saturating_sub(1));
+    }
+    Ok(counts)
+}
+
+impl Expected {
+    fn take(&mut self, entry: &ledger::Entry) {
+        self.nodes.insert(entry.node_id);
+        for key in &entry.keys {
+            let fate = self.records.entry((entry.signal, *key)).or_default();
+            fate.sent |= entry.attempts > 0;
+            fate.acknowledged |= entry.settled == Settled::Acknowledged;
+        }
+    }
+}
+
+/// Every segment under the root, with its signal.
+fn segments(root: &Path) -> io::Result<Vec<(Signal, PathBuf)>> {
+    let mut found = Vec::new();
+    for domain in folder(root)? {
+        for signal in Signal::ALL {
+            for path in folder(&domain.join(signal.as_str()))? {
+                if path.to_string_lossy().ends_with(".ndjson.zst") {
+                    found.push((signal, path));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn folder(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    };
+    let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn read_segment(path: &Path, signal: Signal, expected: &mut Expected, counts: &mut Counts) -> io::Result<()> {
+    let decoder = zstd::stream::read::Decoder::new(File::open(path)?)?;
+    let mut reader = BufReader::with_capacity(256 * 1024, decoder);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match reader.read_until(b'\n', &mut line) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                counts.unfinished_files += 1;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        let Ok(row) = serde_json::from_slice::<Row<'_>>(&line) else {
+            counts.unreadable_lines += u64::from(!line.trim_ascii().is_empty());
+            continue;
+        };
+        if !expected.nodes.contains(&row.node_id) {
+            continue;
+        }
+        let identity = Identity { name: row.name, message: row.message, timestamp: row.timestamp };
+        let key = RecordKey::of(signal, row.node_id, &identity);
+        match key.and_then(|key| expected.records.get_mut(&(signal, key))) {
+            Some(fate) => fate.rows += 1,
+            None => counts.signals.entry(signal.as_str().to_owned()).or_default().unknown += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
