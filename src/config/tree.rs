@@ -1,0 +1,183 @@
+//! The tree of values. Every default is a number or a place that a first deployment can live with.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use plexsphere_edge::EdgeConfig;
+use plexsphere_pipelines::PipelinesConfig;
+use serde::{Deserialize, Serialize};
+
+/// Everything that a process can be told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// PostgreSQL; control only.
+    pub database: DatabaseConfig,
+    /// NATS; all roles.
+    pub nats: NatsConfig,
+    /// What the process says of itself; all roles.
+    pub log: LogConfig,
+    /// The operations listener of control and pipelines.
+    pub admin: AdminConfig,
+    /// The control role.
+    pub control: ControlConfig,
+    /// Keys that encrypt keys; control only.
+    pub custody: CustodyConfig,
+    /// The edge role.
+    pub edge: EdgeConfig,
+    /// The pipelines role.
+    pub pipelines: PipelinesConfig,
+}
+
+/// PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `postgres://user:password@host:port/database`.
+    pub url: String,
+    /// The most connections of this process, 2 to 500.
+    pub max_connections: u32,
+}
+
+/// NATS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NatsConfig {
+    /// `nats://user:password@host:port`; several are separated by commas.
+    pub url: String,
+    /// Replicas of the streams that control keeps: 3 in production, 1 on a single server.
+    pub replicas: usize,
+}
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What the process says of itself, on stderr.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// How lines are written.
+    pub format: LogFormat,
+    /// Which lines: `info`, or directives such as `info,plexsphere_edge=debug`.
+    pub filter: String,
+}
+
+/// The operations listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminConfig {
+    /// `/livez`, `/readyz` and `/metrics`, without authentication: never expose it.
+    pub listen: SocketAddr,
+}
+
+/// The control role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ControlConfig {
+    /// The internal listener, reached by edges only.
+    pub listen: SocketAddr,
+    /// Where Nodes and operators reach the edges, for links and key names.
+    pub public_base_url: String,
+    /// The word in tokens that says which installation they are of: `dev`, `stage` or `prod`.
+    pub environment: String,
+    /// Where the first administrator's token is written (created, mode 0600); absent: printed once on stderr.
+    pub bootstrap_token_file: Option<PathBuf>,
+    /// How long the first administrator's token is good, in seconds.
+    pub bootstrap_token_ttl_seconds: u32,
+}
+
+/// Keys that encrypt keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CustodyConfig {
+    /// 64 hex digits: the root from which peppers and cursor keys are derived. Never change it.
+    pub root_key_file: Option<PathBuf>,
+    /// The ring that seals Node Secret Keys: lines of `<version>:<64 hex digits>`.
+    pub nsk_ring_file: Option<PathBuf>,
+    /// The ring that seals signing keys, in the same form.
+    pub signing_ring_file: Option<PathBuf>,
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self { url: "postgres://plexsphere@127.0.0.1:5432/plexsphere".to_owned(), max_connections: 24 }
+    }
+}
+
+impl Default for NatsConfig {
+    fn default() -> Self {
+        Self { url: "nats://127.0.0.1:4222".to_owned(), replicas: 1 }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Pretty, filter: "info".to_owned() }
+    }
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9091)) }
+    }
+}
+
+impl Default for ControlConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
+            public_base_url: "http://127.0.0.1:8080".to_owned(),
+            environment: "prod".to_owned(),
+            bootstrap_token_file: None,
+            bootstrap_token_ttl_seconds: 3_600,
+        }
+    }
+}
+
+impl Config {
+    /// Checks what one type cannot say.
+    ///
+    /// # Errors
+    /// One phrase naming the key.
+    pub fn check(&self) -> Result<(), String> {
+        let base = url::Url::parse(&self.control.public_base_url)
+            .map_err(|error| format!("`control.public_base_url` is no URL: {error}"))?;
+        if base.host_str().is_none() {
+            return Err("`control.public_base_url` has no host".to_owned());
+        }
+        if !(2..=500).contains(&self.database.max_connections) {
+            return Err("`database.max_connections` must be from 2 to 500".to_owned());
+        }
+        if self.control.environment.is_empty() || !self.control.environment.bytes().all(|b| b.is_ascii_lowercase()) {
+            return Err("`control.environment` must be lower-case letters".to_owned());
+        }
+        let cap = u64::try_from(self.edge.ingest.wire_bytes).unwrap_or(u64::MAX);
+        if self.edge.quota.node_burst_bytes < cap || self.edge.quota.domain_burst_bytes < cap {
+            return Err("a burst below `edge.ingest.wire_bytes` would refuse the largest batch for ever".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The host that names this installation in key ids.
+    #[must_use]
+    pub fn issuer_host(&self) -> String {
+        url::Url::parse(&self.control.public_base_url)
+            .ok()
+            .and_then(|url| url.host_str().map(str::to_owned))
+            .unwrap_or_else(|| "localhost".to_owned())
+    }
+}
+
+/// Whether a key's value must not be shown.
+#[must_use]
+pub fn is_secret(key: &str) -> bool {
+    matches!(key, "database.url" | "nats.url") || key.ends_with("password") || key.ends_with("token")
+}
