@@ -18,7 +18,7 @@ pub const WALLS: &[Grant] = &[
     Grant { schema: "kernel", table: "outbox", allow: "INSERT" },
     Grant { schema: "kernel", table: "directory_changes", allow: "INSERT" },
     Grant { schema: "kernel", table: "audit_pending", allow: "INSERT" },
-    Grant { schema: "audit", table: "*", allow: "INSERT, SELECT" },
+    Grant { schema: "audit", table: "*", allow: "INSERT" },
 ];
 
 /// The statements that make `role` the role of the context `schema` in the present database, given the tables there are.
