@@ -119,8 +119,7 @@ pub async fn run(
         () = until(&mut stopped) => return Ok(()),
     };
     let api = NodeApi::new(client, registered.node, &registered.nsk)?;
-    let shared =
-        Shared { api, say, stop: stop.clone(), reconnects: Arc::default(), pull: Arc::new(Notify::new()) };
+    let shared = Shared { api, say, stop: stop.clone(), reconnects: Arc::default(), pull: Arc::new(Notify::new()) };
     let keys = KeyRing::new(registered.signing_key_id.clone(), registered.signing_key);
     let options = FollowOptions { backoff: config.backoff, ..FollowOptions::default() };
     let mut background = JoinSet::new();
@@ -138,16 +137,15 @@ pub async fn run(
     Ok(())
 }
 
-/// Returns when the agent shall stop. The guard that `wait_for` hands out must not live across an await.
+/// Returns when it is time to stop; never, when nobody is left who could say so.
 pub(crate) async fn until(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
+    // The guard that `wait_for` hands out must not live across an await.
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
-async fn join(
-    config: &AgentConfig,
-    client: &Client,
-    say: &mpsc::Sender<Happening>,
-) -> Result<Registered, AgentError> {
+async fn join(config: &AgentConfig, client: &Client, say: &mpsc::Sender<Happening>) -> Result<Registered, AgentError> {
     let state = config.state_dir.clone().map(StateDir::open).transpose()?;
     if let Some(known) = state.as_ref().map(StateDir::load).transpose()?.flatten() {
         let _ = say.send(Happening::Resumed { node: known.node, mesh_ip: known.mesh_ip.clone() }).await;

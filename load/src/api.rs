@@ -154,7 +154,8 @@ mod tests {
         assert_eq!(problem(413, "ingest_batch_too_many_records").reaction(), Reaction::Halve);
         assert_eq!(problem(400, "ingest_batch_malformed").reaction(), Reaction::Drop);
         assert_eq!(problem(501, "observability_ingest_not_provisioned").reaction(), Reaction::Drop);
-        for (status, code) in [(400, "ingest_sent_at_invalid"), (401, "nsk_invalid"), (415, "x"), (429, "x"), (503, "x")]
+        for (status, code) in
+            [(400, "ingest_sent_at_invalid"), (401, "nsk_invalid"), (415, "x"), (429, "x"), (503, "x")]
         {
             assert_eq!(problem(status, code).reaction(), Reaction::Keep, "{status} {code}");
         }

@@ -200,11 +200,7 @@ fn check(config: &FleetConfig) -> Result<(), FleetError> {
     }
 }
 
-fn operator(
-    config: &FleetConfig,
-    dialer: &Arc<Dialer>,
-    protocol: Protocol,
-) -> Result<Option<OperatorApi>, FleetError> {
+fn operator(config: &FleetConfig, dialer: &Arc<Dialer>, protocol: Protocol) -> Result<Option<OperatorApi>, FleetError> {
     let Access::Admin { token, .. } = &config.access else { return Ok(None) };
     let client = Arc::new(Client::new(dialer, &config.url, protocol)?);
     OperatorApi::new(client, token).map(Some).map_err(|source| FleetError::SetUp { step: "token", source })

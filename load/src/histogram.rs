@@ -118,7 +118,9 @@ mod tests {
         for millis in 1..=1_000 {
             histogram.record(Duration::from_millis(millis));
         }
-        let near = |duration: Duration, millis: u64| duration.as_millis().abs_diff(u128::from(millis)) * 60 <= u128::from(millis);
+        let near = |duration: Duration, millis: u64| {
+            duration.as_millis().abs_diff(u128::from(millis)) * 60 <= u128::from(millis)
+        };
         assert!(near(histogram.per_mille(500), 500));
         assert!(near(histogram.per_mille(990), 990));
         assert_eq!(histogram.per_mille(1_000), Duration::from_secs(1));

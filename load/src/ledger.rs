@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn a_record_has_the_same_key_as_sent_and_as_a_sink_holds_it() {
-        let sent = br#"{"group":"node_resources","name":"load_avg_1","value":1,"timestamp":"2026-11-24T08:00:00.000001Z"}"#;
+        let sent =
+            br#"{"group":"node_resources","name":"load_avg_1","value":1,"timestamp":"2026-11-24T08:00:00.000001Z"}"#;
         let held = br#"{"batch_id":"x","index":3,"name":"load_avg_1","value":1.0,"timestamp":"2026-11-24T08:00:00.000001000Z"}"#;
         let key = RecordKey::of_json(Signal::Metrics, node(), sent);
         assert!(key.is_some());

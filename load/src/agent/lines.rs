@@ -28,8 +28,7 @@ pub(super) enum Read {
 /// Follows files from their present end. The thread ends when the receiver is gone.
 pub(super) fn follow(paths: Vec<PathBuf>) -> mpsc::Receiver<Read> {
     let (sender, receiver) = mpsc::channel(CHANNEL_LINES);
-    let mut followers: Vec<FileFollower> =
-        paths.into_iter().map(|path| FileFollower::new(path, Start::End)).collect();
+    let mut followers: Vec<FileFollower> = paths.into_iter().map(|path| FileFollower::new(path, Start::End)).collect();
     if followers.is_empty() {
         return receiver;
     }

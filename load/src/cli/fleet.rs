@@ -86,9 +86,9 @@ pub(super) struct Args {
 
 /// A name becomes part of slugs, handles and markers.
 fn name(text: &str) -> Result<String, String> {
-    let parts = text.split('-').all(|part| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    });
+    let parts = text
+        .split('-')
+        .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()));
     if parts && text.len() <= 40 {
         Ok(text.to_owned())
     } else {

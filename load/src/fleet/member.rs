@@ -50,8 +50,7 @@ pub(super) struct Sender {
 impl Sender {
     pub(super) fn new(common: Common, index: usize, api: NodeApi) -> Self {
         let choice = common.config.encoding;
-        let shippers =
-            Signal::ALL.map(|signal| (signal, Shipper::new(api.clone(), choice, WAITING_BATCHES))).into();
+        let shippers = Signal::ALL.map(|signal| (signal, Shipper::new(api.clone(), choice, WAITING_BATCHES))).into();
         let seed = usize::try_from(common.config.seed % 1_000_003).unwrap_or(0);
         Self {
             step: seed.wrapping_add(index.wrapping_mul(37)),
@@ -65,8 +64,9 @@ impl Sender {
         }
     }
 
-    /// Makes batches from `first` until `end`, then sends what waits until `deadline`, then writes down what is left.
-    pub(super) async fn run(mut self, first: Instant, end: Instant, deadline: Instant) {
+    /// Makes batches from `first` until `end` or until it is stopped, then sends what waits for a while, then writes
+    /// down what is left.
+    pub(super) async fn run(mut self, first: Instant, end: Instant) {
         let mut due = first;
         let mut stop = self.common.stop.clone();
         let mut beat = first;
@@ -83,6 +83,8 @@ impl Sender {
             self.flush().await;
             due += self.common.config.interval;
         }
+        // A Node that was stopped early, or that is behind, has the same time to drain as the others.
+        let deadline = Instant::now() + self.common.config.drain;
         while self.waiting() > 0 && Instant::now() < deadline {
             self.flush().await;
             if self.waiting() > 0 {
@@ -200,11 +202,8 @@ impl Sender {
 
 async fn write(common: &Common, api: &NodeApi, pending: &Pending, settled: Settled, code: Option<&str>) {
     let batch = &pending.batch;
-    let keys: Vec<RecordKey> = batch
-        .records()
-        .iter()
-        .filter_map(|record| RecordKey::of_json(batch.signal, api.node(), record))
-        .collect();
+    let keys: Vec<RecordKey> =
+        batch.records().iter().filter_map(|record| RecordKey::of_json(batch.signal, api.node(), record)).collect();
     let records = u64::try_from(keys.len()).unwrap_or(0);
     common.tally.settled(batch.signal, settled, records, pending.attempts > 0);
     let entry = Entry {

@@ -57,8 +57,13 @@ pub(super) async fn run(
     let watching = watch_over(Arc::clone(&tally), Arc::clone(display), protocol, config.duration, phase_over);
     let watcher = tokio::spawn(watching);
     let mut senders = spawn(&common, apis, began);
+    let mut stopped = common.stop.clone();
     drop(common);
-    let joins = joins(config, dialer, ground, protocol, &tally).await;
+    let joined = joins(config, dialer, ground, protocol, &tally);
+    let joins = tokio::select! {
+        joined = Box::pin(joined) => joined,
+        () = agent::until(&mut stopped) => 0,
+    };
     while senders.join_next().await.is_some() {}
     let elapsed = began.elapsed();
     let events = match listeners {
@@ -69,13 +74,11 @@ pub(super) async fn run(
     written.map_err(|error| FleetError::Io(ledger_path.clone(), error))?;
     let _ = over.send(());
     let timeline = watcher.await.unwrap_or_default();
-    Ok(outcome(&tally, elapsed, PhaseResult {
-        protocol: protocol.to_string(),
-        events,
-        timeline,
-        ledger: ledger_path,
-        ..PhaseResult::default()
-    }))
+    Ok(outcome(
+        &tally,
+        elapsed,
+        PhaseResult { protocol: protocol.to_string(), events, timeline, ledger: ledger_path, ..PhaseResult::default() },
+    ))
 }
 
 fn ledger(path: PathBuf) -> Result<(mpsc::Sender<Entry>, JoinHandle<std::io::Result<()>>), FleetError> {
@@ -114,7 +117,7 @@ fn spawn(common: &Common, apis: Vec<(usize, NodeApi)>, began: Instant) -> JoinSe
     for (place, (index, api)) in apis.into_iter().enumerate() {
         let offset = config.interval.saturating_mul(u32::try_from(place).unwrap_or(0)) / nodes;
         let sender = Sender::new(common.clone(), index, api);
-        senders.spawn(sender.run(began + offset, end, end + config.drain));
+        senders.spawn(sender.run(began + offset, end));
     }
     senders
 }
@@ -166,13 +169,7 @@ impl Listeners {
 }
 
 /// Enrols the extra Nodes, evenly over the phase.
-async fn joins(
-    config: &FleetConfig,
-    dialer: &Arc<Dialer>,
-    ground: &Ground,
-    protocol: Protocol,
-    tally: &Tally,
-) -> u64 {
+async fn joins(config: &FleetConfig, dialer: &Arc<Dialer>, ground: &Ground, protocol: Protocol, tally: &Tally) -> u64 {
     let pause = config.duration / u32::try_from(config.joins).unwrap_or(u32::MAX).saturating_add(1);
     let mut joined = 0;
     for index in 0..config.joins {

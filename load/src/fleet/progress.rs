@@ -59,7 +59,9 @@ impl Display {
                 bar.set_message(format!("{done}/{all}"));
             }
             // A line per tenth is enough where lines stay.
-            Self::Lines if done == all || done % (all / 10).max(1) == 0 => Self::line(&format!("{step} {done}/{all}")),
+            Self::Lines if done == all || done.is_multiple_of((all / 10).max(1)) => {
+                Self::line(&format!("{step} {done}/{all}"))
+            }
             Self::Lines | Self::Silent => {}
         }
     }

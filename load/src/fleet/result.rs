@@ -198,11 +198,13 @@ impl FleetResult {
     /// compared, complete and without duplicates.
     #[must_use]
     pub fn holds(&self) -> bool {
-        let acknowledged = |phase: &PhaseResult| phase.signals.values().all(|totals| totals.made == totals.acknowledged);
+        let acknowledged =
+            |phase: &PhaseResult| phase.signals.values().all(|totals| totals.made == totals.acknowledged);
         let in_order = |phase: &PhaseResult| {
-            phase.events.as_ref().is_none_or(|events| {
-                events.distrusted + events.repeated + events.backwards + events.missed == 0
-            })
+            phase
+                .events
+                .as_ref()
+                .is_none_or(|events| events.distrusted + events.repeated + events.backwards + events.missed == 0)
         };
         self.phases.iter().all(|phase| acknowledged(phase) && in_order(phase))
             && self.verification.as_ref().is_none_or(verify::Counts::holds)

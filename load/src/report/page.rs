@@ -113,7 +113,18 @@ fn millis(value: f64) -> String {
 }
 
 fn side_by_side(phases: &[PhaseResult]) -> String {
-    let heads = ["protocol", "records/s", "requests", "MiB sent", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "failures"];
+    let heads = [
+        "protocol",
+        "records/s",
+        "requests",
+        "MiB sent",
+        "p50 ms",
+        "p90 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "max ms",
+        "failures",
+    ];
     let mut table = Table::new(&heads);
     for phase in phases {
         let Latency { p50, p90, p99, p999, max, .. } = phase.latency_all;
@@ -158,17 +169,22 @@ fn over_time(label: &str, phases: &[PhaseResult], of: fn(&Point) -> Lines) -> St
 }
 
 fn percentiles(phases: &[PhaseResult]) -> String {
-    let kinds: [(&str, fn(&Latency) -> f64); 4] =
-        [("p50", |one| one.p50), ("p90", |one| one.p90), ("p99", |one| one.p99), ("p99.9", |one| one.p999)];
-    let groups = kinds.map(|(name, of)| Group {
+    let group = |name: &str, of: fn(&Latency) -> f64| Group {
         name: name.to_owned(),
         bars: phases.iter().enumerate().map(|(colour, phase)| (colour, of(&phase.latency_all))).collect(),
-    });
+    };
+    let groups = [
+        group("p50", |one| one.p50),
+        group("p90", |one| one.p90),
+        group("p99", |one| one.p99),
+        group("p99.9", |one| one.p999),
+    ];
     bars("latency percentiles", &groups)
 }
 
 fn signals(phases: &[PhaseResult]) -> String {
-    let heads = ["protocol, signal", "made", "sent", "acknowledged", "p50 ms", "p99 ms", "dropped", "evicted", "unsettled"];
+    let heads =
+        ["protocol, signal", "made", "sent", "acknowledged", "p50 ms", "p99 ms", "dropped", "evicted", "unsettled"];
     let mut table = Table::new(&heads);
     for phase in phases {
         for (signal, totals) in &phase.signals {
@@ -233,7 +249,8 @@ mod tests {
     use crate::fleet::SignalTotals;
 
     fn result(unsettled: u64) -> FleetResult {
-        let totals = SignalTotals { made: 10, sent: 10, acknowledged: 10 - unsettled, unsettled, ..SignalTotals::default() };
+        let totals =
+            SignalTotals { made: 10, sent: 10, acknowledged: 10 - unsettled, unsettled, ..SignalTotals::default() };
         let phase = |protocol: &str| PhaseResult {
             protocol: protocol.into(),
             signals: [("logs".to_owned(), totals)].into(),

@@ -81,8 +81,7 @@ impl Link {
             return Ok(sender);
         }
         let connecting = Box::pin(self.connect());
-        let open =
-            tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| TransportError::Timeout)??;
+        let open = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| TransportError::Timeout)??;
         let sender = open.sender.clone();
         *self.slot() = Some(open);
         Ok(sender)
@@ -102,9 +101,8 @@ impl Link {
             .map_err(|error| failed(&error))?
             .await
             .map_err(|error| failed(&error))?;
-        let (mut driver, sender) = h3::client::new(h3_quinn::Connection::new(connection.clone()))
-            .await
-            .map_err(|error| failed(&error))?;
+        let (mut driver, sender) =
+            h3::client::new(h3_quinn::Connection::new(connection.clone())).await.map_err(|error| failed(&error))?;
         tokio::spawn(async move {
             // Its end shows as the connection's close reason.
             let _ = driver.wait_idle().await;

@@ -17,6 +17,9 @@ use super::{Protocol, TransportError};
 const SYSTEM_BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
+/// Silence after which a QUIC connection is given up.
+const QUIC_IDLE: Duration = Duration::from_secs(10);
+
 /// Whose certificates are believed.
 #[derive(Clone, Debug)]
 pub enum Trust {
@@ -115,10 +118,12 @@ impl Dialer {
     }
 
     fn bind(&self) -> Result<quinn::Endpoint, TransportError> {
-        let crypto = QuicClientConfig::try_from(self.config(b"h3")?)
-            .map_err(|error| TransportError::Tls(error.to_string()))?;
+        let crypto =
+            QuicClientConfig::try_from(self.config(b"h3")?).map_err(|error| TransportError::Tls(error.to_string()))?;
         let mut transport = quinn::TransportConfig::default();
-        transport.keep_alive_interval(Some(Duration::from_secs(10)));
+        // A server that was killed says nothing over UDP: without answers for ten seconds it counts as gone.
+        transport.keep_alive_interval(Some(Duration::from_secs(3)));
+        transport.max_idle_timeout(quinn::IdleTimeout::try_from(QUIC_IDLE).ok());
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         config.transport_config(Arc::new(transport));
         let mut endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket()?, runtime()?)

@@ -72,8 +72,7 @@ fn sent_acknowledged_arrived_missing_and_duplicated_are_counted_per_record() {
     rig.segment("c.ndjson.zst", NodeId::from_bytes([8; 16]).unwrap(), &[1, 1]);
     rig.segment("notes.txt", rig.node, &[3]);
     let counts = rig.compare(&ledger);
-    let expected =
-        SignalCounts { sent: 5, acknowledged: 3, arrived: 3, missing: 1, duplicated: 2, unknown: 1 };
+    let expected = SignalCounts { sent: 5, acknowledged: 3, arrived: 3, missing: 1, duplicated: 2, unknown: 1 };
     assert_eq!(counts.signals["logs"], expected);
     assert_eq!((counts.files, counts.unreadable_lines, counts.unfinished_files), (3, 0, 0));
     assert!(!counts.holds());

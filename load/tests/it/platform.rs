@@ -37,6 +37,7 @@ pub(crate) struct Accepted {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) tokens: HashSet<String>,
+    pub(crate) issued: u64,
     pub(crate) nodes: HashMap<NodeId, [u8; 32]>,
     pub(crate) accepted: Vec<Accepted>,
     /// Bodies of attempts that were refused on purpose.
@@ -79,7 +80,8 @@ impl Platform {
 
     pub(crate) fn issue_token(&self) -> String {
         let mut state = self.lock();
-        let token = format!("psb_load_aaaa_node_{:026}", state.tokens.len());
+        state.issued += 1;
+        let token = format!("psb_load_aaaa_node_{:026}", state.issued);
         state.tokens.insert(token.clone());
         token
     }

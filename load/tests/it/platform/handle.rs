@@ -58,7 +58,9 @@ impl Platform {
     }
 
     fn register(&self, asked: &Asked) -> Answer {
-        let Ok(body) = serde_json::from_slice::<Value>(&asked.body) else { return Answer::Problem(400, "invalid_body") };
+        let Ok(body) = serde_json::from_slice::<Value>(&asked.body) else {
+            return Answer::Problem(400, "invalid_body");
+        };
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
         let mut state = self.lock();
         state.registrations.push(body.clone());
@@ -103,9 +105,8 @@ impl Platform {
             return Answer::Problem(401, "unauthorized");
         };
         let known = self.lock().nodes.get(&bearer.node).copied();
-        let proven = known.is_some_and(|key| {
-            bearer.digest().matches(&plexsphere_wire::nsk::CredentialDigest::of(bearer.node, &key))
-        });
+        let proven = known
+            .is_some_and(|key| bearer.digest().matches(&plexsphere_wire::nsk::CredentialDigest::of(bearer.node, &key)));
         if !proven {
             return Answer::Problem(401, "nsk_invalid");
         }
@@ -144,12 +145,12 @@ impl Platform {
         let codings = asked.headers.get_all("content-encoding").iter().map(http::HeaderValue::as_bytes);
         let Ok(encoding) = Encoding::parse(codings) else { return Answer::Problem(415, "ingest_encoding_unsupported") };
         let sent_at = asked.headers.get("x-plexsphere-sent-at").and_then(|value| value.to_str().ok());
-        if !sent_at.is_some_and(|text| plexsphere_wire::Timestamp::parse(text).is_ok()) {
+        if sent_at.is_none_or(|text| plexsphere_wire::Timestamp::parse(text).is_err()) {
             return Answer::Problem(400, "ingest_sent_at_invalid");
         }
         let limits = Limits::default();
-        let mut inflater = Inflater::new(&limits);
-        let Ok(inflated) = inflater.inflate(encoding, &asked.body) else {
+        let mut inflater = Inflater::new();
+        let Ok(inflated) = inflater.inflate(encoding, &asked.body, limits.inflated_bytes) else {
             return Answer::Problem(400, "ingest_encoding_invalid");
         };
         let shape = signal.received_shape();
@@ -161,7 +162,7 @@ impl Platform {
         } else {
             inflated.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
         };
-        assert_eq!(records.len() as u64, u64::try_from(summary.records).unwrap());
+        assert_eq!(records.len(), summary.records);
         self.lock().accepted.push(Accepted {
             node,
             signal: leaf.to_owned(),
