@@ -27,7 +27,8 @@ CREATE TABLE kernel.outbox (
     published_at    timestamptz,
     CHECK (wire_type IS NULL OR domain_id IS NOT NULL)
 );
-CREATE INDEX outbox_unpublished ON kernel.outbox (txid, seq) WHERE published_at IS NULL;
+CREATE INDEX outbox_unpublished ON kernel.outbox (txid, seq) WHERE published_at IS NULL AND state <> 'parked';
+CREATE INDEX outbox_batch ON kernel.outbox (batch_id) WHERE batch_id IS NOT NULL;
 CREATE INDEX outbox_published ON kernel.outbox (published_at) WHERE published_at IS NOT NULL;
 
 -- What was sealed under one envelope id: a retry carries the same content under the same id.
@@ -45,3 +46,4 @@ CREATE TABLE kernel.directory_changes (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     key text NOT NULL
 );
+CREATE INDEX directory_changes_key ON kernel.directory_changes (key);

@@ -25,6 +25,7 @@ pub mod outbox;
 pub mod paging;
 pub mod principal;
 pub mod probes;
+pub mod projector;
 pub mod relay;
 pub mod seams;
 pub mod tasks;

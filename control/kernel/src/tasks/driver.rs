@@ -227,11 +227,8 @@ impl Loop {
             Exclusive::OneReplica => {
                 // Dropped on any way out, the transaction rolls back and lets the lock go.
                 let mut lock = self.context.db.begin().await?;
-                let (held, _): (bool, String) = sqlx::query_as(LOCK)
-                    .bind(LOCK_CLASS)
-                    .bind(self.task.kind().name())
-                    .fetch_one(&mut *lock)
-                    .await?;
+                let (held, _): (bool, String) =
+                    sqlx::query_as(LOCK).bind(LOCK_CLASS).bind(self.task.kind().name()).fetch_one(&mut *lock).await?;
                 if !held {
                     return Ok(None);
                 }

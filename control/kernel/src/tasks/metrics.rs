@@ -31,10 +31,8 @@ pub(super) struct TaskMetrics {
 
 impl TaskMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            runs: Family::default(),
-            seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
-        };
+        let metrics =
+            Self { runs: Family::default(), seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)) };
         registry.register(
             "plexsphere_control_task_runs",
             "Runs of background tasks by how they ended",

@@ -38,14 +38,7 @@ pub(super) struct Timetable {
 impl Timetable {
     /// Due at once.
     pub(super) const fn new(period: Duration) -> Self {
-        Self {
-            period,
-            due: Duration::ZERO,
-            rest: Duration::ZERO,
-            nudged: false,
-            run_was_nudged: false,
-            failures: 0,
-        }
+        Self { period, due: Duration::ZERO, rest: Duration::ZERO, nudged: false, run_was_nudged: false, failures: 0 }
     }
 
     /// Someone knows of work.
