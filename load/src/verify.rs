@@ -41,7 +41,7 @@ pub struct Counts {
     pub files: u64,
     /// Lines that are no row.
     pub unreadable_lines: u64,
-    /// Files that end within a compressed frame: still being written, or cut off by a crash.
+    /// Files whose end cannot be read: still being written, or torn by a crash.
     pub unfinished_files: u64,
 }
 
@@ -177,11 +177,12 @@ fn read_segment(path: &Path, signal: Signal, expected: &mut Expected, counts: &m
         match reader.read_until(b'\n', &mut line) {
             Ok(0) => return Ok(()),
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(error) if error.raw_os_error().is_some() => return Err(error),
+            // What a crash tore off was never acknowledged to its stream and comes again, in this file or the next.
+            Err(_) => {
                 counts.unfinished_files += 1;
                 return Ok(());
             }
-            Err(error) => return Err(error),
         }
         let Ok(row) = serde_json::from_slice::<Row<'_>>(&line) else {
             counts.unreadable_lines += u64::from(!line.trim_ascii().is_empty());

@@ -88,6 +88,22 @@ fn a_run_whose_acknowledged_records_all_arrived_once_holds() {
 }
 
 #[test]
+fn frames_that_a_reader_skips_may_stand_between_the_data() {
+    let rig = Rig::new();
+    let ledger = rig.ledger(&[(&[1, 2], Settled::Acknowledged, 1)]);
+    let path = rig.segment("a.ndjson.zst", rig.node, &[1]);
+    let first = fs::read(&path).unwrap();
+    let second = fs::read(rig.segment("a.ndjson.zst", rig.node, &[2])).unwrap();
+    let skipped = [&0x184D_2A50_u32.to_le_bytes()[..], &5u32.to_le_bytes()[..], b"12345"].concat();
+    fs::write(&path, [&skipped[..], &first, &skipped, &second].concat()).unwrap();
+    let counts = rig.compare(&ledger);
+    assert!(counts.holds() && counts.signals["logs"].arrived == 2 && counts.unfinished_files == 0, "{counts:?}");
+    fs::write(&path, [&first[..], &second, b"\0\0garbage\0\0"].concat()).unwrap();
+    let counts = rig.compare(&ledger);
+    assert!(counts.holds() && counts.unfinished_files == 1, "{counts:?}");
+}
+
+#[test]
 fn an_absent_sink_misses_everything_and_a_cut_segment_counts_up_to_its_cut() {
     let rig = Rig::new();
     let ledger = rig.ledger(&[(&[1], Settled::Acknowledged, 1)]);
