@@ -1,0 +1,73 @@
+//! The events of this context.
+
+use plexsphere_kernel::seams::{LeaveReason, PeerView};
+use plexsphere_kernel::{Event, EventAudience};
+use plexsphere_wire::envelope::EventType;
+use plexsphere_wire::{DomainId, NodeId, Timestamp};
+use serde_json::json;
+
+use crate::model::reachability::ReachabilityState;
+
+const CONTEXT: &str = "mesh";
+
+/// A Node joined: every Node of the Domain adds it.
+pub(crate) fn peer_registered(domain: DomainId, peer: &PeerView) -> Event {
+    Event {
+        domain: Some(domain),
+        context: CONTEXT,
+        name: "PeerRegistered",
+        audience: EventAudience::Domain(EventType::PeerRegistered),
+        payload: json!({ "peers": [peer] }),
+    }
+}
+
+/// The seed behind a peer's pre-shared keys has a new name. The seed itself never travels.
+pub(crate) fn peer_psk_assigned(domain: DomainId, node: NodeId, kid: &str, wrap_key_version: i32) -> Event {
+    Event {
+        domain: Some(domain),
+        context: CONTEXT,
+        name: "PeerPskAssigned",
+        audience: EventAudience::Domain(EventType::PeerPskAssigned),
+        payload: json!({ "peers": [{ "node_id": node, "kid": kid, "wrap_key_version": wrap_key_version }] }),
+    }
+}
+
+/// A Node left: every Node of the Domain drops it.
+pub(crate) fn peer_deregistered(domain: DomainId, node: NodeId, reason: LeaveReason) -> Event {
+    Event {
+        domain: Some(domain),
+        context: CONTEXT,
+        name: "PeerDeregistered",
+        audience: EventAudience::Domain(EventType::PeerDeregistered),
+        payload: json!({ "peers": [{ "node_id": node, "reason": reason.as_str() }] }),
+    }
+}
+
+/// A Node's reachability moved between two sweeps. Stays inside.
+pub(crate) fn reachability_changed(domain: DomainId, change: &ReachabilityChange) -> Event {
+    Event {
+        domain: Some(domain),
+        context: CONTEXT,
+        name: "NodeReachabilityChanged",
+        audience: EventAudience::Internal,
+        payload: json!({
+            "node": change.node,
+            "from": change.from.as_str(),
+            "to": change.to.as_str(),
+            "at": change.at,
+        }),
+    }
+}
+
+/// What a sweep found changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReachabilityChange {
+    /// The Node.
+    pub(crate) node: NodeId,
+    /// The state that was last told.
+    pub(crate) from: ReachabilityState,
+    /// The state now.
+    pub(crate) to: ReachabilityState,
+    /// Since when.
+    pub(crate) at: Timestamp,
+}

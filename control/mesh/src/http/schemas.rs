@@ -1,0 +1,137 @@
+//! What the operations answer. The snapshot's types describe the answer for the API document; its bytes are put together
+//! from parts that are rendered once and shared.
+
+use plexsphere_wire::{NodeId, Timestamp};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::model::reachability::{Reachability, ReachabilityState};
+
+/// A Node's reachability.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Reachability)]
+pub struct ReachabilityView {
+    /// The judgement.
+    #[schema(inline)]
+    pub state: ReachabilityState,
+    /// The newest heartbeat; absent until there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub last_heartbeat_at: Option<Timestamp>,
+    /// Since when the state holds.
+    pub changed_at: Timestamp,
+}
+
+impl From<Reachability> for ReachabilityView {
+    fn from(reachability: Reachability) -> Self {
+        Self {
+            state: reachability.state,
+            last_heartbeat_at: reachability.last_heartbeat_at,
+            changed_at: reachability.changed_at,
+        }
+    }
+}
+
+/// All desired state of a Node.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described, never built")]
+pub(crate) struct NodeStateSnapshot {
+    /// Every other live Peer of the Domain, by Node id.
+    peers: Vec<NodeStatePeer>,
+    /// The Node's own reachability.
+    reachability: ReachabilityView,
+    /// The merged policy; `null` when no policy has the Node.
+    #[schema(required = true)]
+    policy: Option<NodeStatePolicy>,
+    /// Bridge duties; `null` when the Node serves no bridge Resource.
+    #[schema(required = true)]
+    bridge: Option<NodeStateBridge>,
+    /// The Node's state entries.
+    #[schema(required = true)]
+    state: Option<NodeStateReports>,
+    /// The same value as `state`.
+    #[schema(required = true)]
+    reports: Option<NodeStateReports>,
+    /// Invocations that wait for the Node or run on it.
+    #[schema(value_type = Vec<Object>)]
+    executions: (),
+    /// Live sessions; `null` when they are not known.
+    #[schema(value_type = Option<Vec<Object>>, required = true)]
+    sessions: (),
+}
+
+/// A Peer to program.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described, never built")]
+pub(crate) struct NodeStatePeer {
+    /// The Node.
+    node_id: NodeId,
+    /// Its mesh address.
+    #[schema(min_length = 1)]
+    mesh_ip: String,
+    /// Its public key.
+    #[schema(min_length = 44, max_length = 44, pattern = "^[A-Za-z0-9+/]{43}=$")]
+    public_key: String,
+    /// Where to reach it, `host:port`, if anything is known.
+    #[schema(nullable = false)]
+    fallback_endpoint: Option<String>,
+}
+
+/// A compiled policy.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described, never built")]
+pub(crate) struct NodeStatePolicy {
+    /// The first policy's revision.
+    revision_id: Uuid,
+    /// Standard base64 of a SHA-256: equal when the rules are.
+    #[schema(min_length = 44, max_length = 44, format = Byte)]
+    fingerprint: String,
+    /// The rules, in order.
+    #[schema(value_type = Vec<Object>)]
+    rules: (),
+}
+
+/// Bridge duties; what is not configured is absent.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described, never built")]
+pub(crate) struct NodeStateBridge {
+    /// Relaying for other Peers.
+    #[schema(value_type = Option<Object>, nullable = false)]
+    relay: (),
+    /// Access for people.
+    #[schema(value_type = Option<Object>, nullable = false)]
+    user_access: (),
+    /// Ingress from outside.
+    #[schema(value_type = Option<Object>, nullable = false)]
+    ingress: (),
+    /// Tunnels to other networks.
+    #[schema(value_type = Option<Object>, nullable = false)]
+    site_to_site: (),
+}
+
+/// A Node's entries by kind, each by key.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described, never built")]
+pub(crate) struct NodeStateReports {
+    /// Written by the platform.
+    metadata: Vec<StateEntry>,
+    /// Written by the platform.
+    data: Vec<StateEntry>,
+    /// Written by the Node.
+    reports: Vec<StateEntry>,
+}
+
+/// One entry.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described, never built")]
+pub(crate) struct StateEntry {
+    /// Its key.
+    #[schema(min_length = 1, max_length = 128)]
+    key: String,
+    /// Its value.
+    value: String,
+    /// Which workload it is of; absent when empty.
+    #[schema(nullable = false)]
+    workload_tag: Option<String>,
+}

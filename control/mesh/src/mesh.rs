@@ -1,0 +1,146 @@
+//! The context put together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plexsphere_kernel::http::Operation;
+use plexsphere_kernel::seams::MeshMembership;
+use plexsphere_kernel::{Clock, Database, Fault, KekRing, Outbox, Tx};
+use plexsphere_wire::{NodeId, Timestamp};
+use uuid::Uuid;
+
+use crate::blocks::Blocks;
+use crate::service::heartbeats::{HeartbeatResponder, Heartbeats};
+use crate::service::membership::Membership;
+use crate::service::node_state::NodeStates;
+use crate::service::served::ServedVersions;
+use crate::service::sweepers::{AllocationSweeper, ReachabilitySweeper};
+use crate::store::peers;
+
+/// What the mesh can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshConfig {
+    /// The installation, to which sealed seeds are bound.
+    pub deployment: Uuid,
+    /// How long nobody gets the address of a Node that left.
+    pub ip_cooldown: Duration,
+    /// How old an answer from memory may be while the database cannot be reached.
+    pub stale_read_ttl: Duration,
+    /// Heartbeat batches at work at the same time.
+    pub heartbeat_concurrency: usize,
+}
+
+impl MeshConfig {
+    /// One hour of cooling, stale reads for ten minutes, four batches at a time.
+    #[must_use]
+    pub const fn new(deployment: Uuid) -> Self {
+        Self {
+            deployment,
+            ip_cooldown: Duration::from_secs(3_600),
+            stale_read_ttl: Duration::from_secs(600),
+            heartbeat_concurrency: 4,
+        }
+    }
+}
+
+/// What the mesh stands on.
+#[derive(Clone)]
+pub struct MeshParts {
+    /// The database.
+    pub db: Database,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The wrap keys.
+    pub keks: Arc<KekRing>,
+    /// The contexts that have a part in a pull.
+    pub blocks: Blocks,
+}
+
+/// The mesh context.
+#[derive(Clone)]
+pub struct Mesh {
+    config: MeshConfig,
+    parts: MeshParts,
+    served: Arc<ServedVersions>,
+    states: Arc<NodeStates>,
+}
+
+impl Mesh {
+    /// Puts the context together; nothing runs yet.
+    #[must_use]
+    pub fn new(config: MeshConfig, parts: MeshParts) -> Self {
+        let served = Arc::new(ServedVersions::new());
+        let states = NodeStates::new(
+            parts.db.clone(),
+            Arc::clone(&parts.clock),
+            parts.blocks.clone(),
+            Arc::clone(&served),
+            config.stale_read_ttl,
+        );
+        Self { config, parts, served, states: Arc::new(states) }
+    }
+
+    /// The mesh as enrolment and tenancy see it.
+    #[must_use]
+    pub fn membership(&self) -> Arc<dyn MeshMembership> {
+        Arc::new(Membership {
+            deployment: self.config.deployment,
+            cooldown: self.config.ip_cooldown,
+            keks: Arc::clone(&self.parts.keks),
+            outbox: Outbox,
+        })
+    }
+
+    /// `GetNodeState` and `GetNodeReachability`.
+    #[must_use]
+    pub fn operations(&self) -> Vec<Operation> {
+        crate::http::operations(&self.states)
+    }
+
+    /// Reads of Nodes' states.
+    #[must_use]
+    pub fn states(&self) -> Arc<NodeStates> {
+        Arc::clone(&self.states)
+    }
+
+    /// Takes heartbeats into the database.
+    #[must_use]
+    pub fn heartbeats(&self) -> Heartbeats {
+        Heartbeats {
+            db: self.parts.db.clone(),
+            clock: Arc::clone(&self.parts.clock),
+            served: Arc::clone(&self.served),
+        }
+    }
+
+    /// Answers the edges' heartbeat batches: a service for the driver.
+    #[must_use]
+    pub fn heartbeat_responder(&self, nats: async_nats::Client) -> HeartbeatResponder {
+        HeartbeatResponder {
+            beats: self.heartbeats(),
+            nats,
+            concurrency: self.config.heartbeat_concurrency.max(1),
+        }
+    }
+
+    /// The task that applies lapsed thresholds, on [`ReachabilitySweeper::SCHEDULE`].
+    #[must_use]
+    pub fn reachability_sweeper(&self) -> ReachabilitySweeper {
+        ReachabilitySweeper { db: self.parts.db.clone(), clock: Arc::clone(&self.parts.clock), outbox: Outbox }
+    }
+
+    /// The task that frees cooled addresses, on [`AllocationSweeper::SCHEDULE`].
+    #[must_use]
+    pub fn allocation_sweeper(&self) -> AllocationSweeper {
+        AllocationSweeper { db: self.parts.db.clone(), clock: Arc::clone(&self.parts.clock) }
+    }
+}
+
+/// Counts a change of what these Nodes pull, their peers aside: for contexts with a part in the pull, in the
+/// transaction of the change.
+///
+/// # Errors
+/// [`Fault`].
+pub async fn bump_nodes(tx: &mut Tx, nodes: &[NodeId], now: Timestamp) -> Result<(), Fault> {
+    peers::bump_nodes(tx, nodes, now).await
+}

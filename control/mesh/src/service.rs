@@ -1,0 +1,8 @@
+//! The use cases: one transaction each.
+
+pub(crate) mod heartbeats;
+pub(crate) mod membership;
+pub(crate) mod node_state;
+pub(crate) mod peer_lists;
+pub(crate) mod served;
+pub(crate) mod sweepers;

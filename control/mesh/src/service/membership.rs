@@ -1,0 +1,94 @@
+//! Joining and leaving the mesh of a Domain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use plexsphere_kernel::seams::{Join, JoinRefusal, Joined, LeaveReason, MeshMembership, ReachabilityPolicy};
+use plexsphere_kernel::{Fault, KekRing, Outbox, Tx};
+use plexsphere_wire::{DomainId, EnvelopeId, NodeId, PeerId, Timestamp};
+use rand::RngCore as _;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::events;
+use crate::model::addresses::AddressPlan;
+use crate::store::peers::{InsertRefusal, SealedSeed};
+use crate::store::{allocations, domains, peers, reachability};
+
+/// The mesh as enrolment and tenancy see it.
+pub struct Membership {
+    pub(crate) deployment: Uuid,
+    pub(crate) cooldown: Duration,
+    pub(crate) keks: Arc<KekRing>,
+    pub(crate) outbox: Outbox,
+}
+
+impl Membership {
+    /// A fresh 32-byte seed, sealed for its place.
+    fn seal_seed(&self, peer: PeerId, now: Timestamp) -> Result<SealedSeed, Fault> {
+        let mut seed = Zeroizing::new([0u8; 32]);
+        rand::rng().fill_bytes(seed.as_mut_slice());
+        let kid = format!("psk-{}", EnvelopeId::mint(now));
+        let aad = psk_aad(self.deployment, peer, &kid);
+        let (wrap_key_version, sealed) = self.keks.seal(seed.as_slice(), &aad)?;
+        Ok(SealedSeed { kid, wrap_key_version, sealed })
+    }
+}
+
+/// What a sealed seed is bound to: it opens for no other deployment, Peer or name.
+#[must_use]
+pub fn psk_aad(deployment: Uuid, peer: PeerId, kid: &str) -> String {
+    format!("plexsphere/psk/v1|{deployment}|{peer}|{kid}")
+}
+
+#[async_trait]
+impl MeshMembership for Membership {
+    async fn set_policy(&self, tx: &mut Tx, domain: DomainId, policy: ReachabilityPolicy) -> Result<(), Fault> {
+        domains::set_policy(tx, domain, &policy).await
+    }
+
+    async fn join(&self, tx: &mut Tx, join: Join) -> Result<Joined, JoinRefusal> {
+        allocations::lock(tx, join.domain).await.map_err(|error| {
+            if allocations::is_lock_timeout(&error) {
+                JoinRefusal::AllocatorContention
+            } else {
+                JoinRefusal::Fault(error.into())
+            }
+        })?;
+        let plan = AddressPlan::new(join.pool, join.sub_range, &join.reserved);
+        let mesh_ip = allocations::allocate(tx, join.domain, join.node, &plan, join.now).await?;
+        let mesh_ip = mesh_ip.ok_or(if plan.is_sub_range() {
+            JoinRefusal::SubrangeExhausted
+        } else {
+            JoinRefusal::PoolExhausted
+        })?;
+        let peer = PeerId::mint(join.now);
+        peers::insert(tx, peer, &join, mesh_ip).await.map_err(|refusal| match refusal {
+            InsertRefusal::KeyInUse => JoinRefusal::PublicKeyInUse,
+            InsertRefusal::AlreadyLive => JoinRefusal::Fault(Fault::Invariant("a node joins once")),
+            InsertRefusal::Fault(fault) => JoinRefusal::Fault(fault),
+        })?;
+        let seed = self.seal_seed(peer, join.now)?;
+        peers::insert_epoch(tx, peer, &seed, join.now).await?;
+        reachability::materialise(tx, join.domain, join.node, join.now).await?;
+        domains::bump(tx, join.domain, join.now).await?;
+        let view = peers::peer_view(join.node, mesh_ip, &join.public_key);
+        self.outbox.append(tx, events::peer_registered(join.domain, &view), join.now).await?;
+        let assigned = events::peer_psk_assigned(join.domain, join.node, &seed.kid, seed.wrap_key_version);
+        self.outbox.append(tx, assigned, join.now).await?;
+        let peers = peers::others(tx, join.domain, join.node).await?;
+        Ok(Joined { mesh_ip, peers })
+    }
+
+    async fn leave(&self, tx: &mut Tx, node: NodeId, reason: LeaveReason, now: Timestamp) -> Result<(), Fault> {
+        let Some(domain) = peers::domain_of(tx, node).await? else { return Ok(()) };
+        allocations::lock(tx, domain).await?;
+        let Some(peer) = peers::deregister(tx, node, reason, now).await? else { return Ok(()) };
+        peers::drop_epochs(tx, peer).await?;
+        allocations::cool(tx, domain, node, now.plus(self.cooldown)).await?;
+        reachability::forget(tx, node).await?;
+        domains::bump(tx, domain, now).await?;
+        self.outbox.append(tx, events::peer_deregistered(domain, node, reason), now).await
+    }
+}

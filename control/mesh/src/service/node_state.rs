@@ -1,0 +1,204 @@
+//! The pull: all desired state of one Node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use plexsphere_kernel::{Clock, Database, Fault};
+use plexsphere_wire::{Code, DomainId, NodeId, Problem, Timestamp};
+
+use super::peer_lists::PeerLists;
+use super::served::ServedVersions;
+use crate::blocks::{BlockTexts, Blocks};
+use crate::model::peer_list::PeerList;
+use crate::model::reachability::Reachability;
+use crate::store::peers::{self, Head};
+
+/// Above it an answer is not compressed: agents cut inflated bodies at 10 MiB.
+const GZIP_CEILING_BYTES: usize = 9 * 1024 * 1024;
+/// Nodes whose last good answer is remembered.
+const MAX_REMEMBERED: u64 = 200_000;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadRefusal {
+    /// The Node has no live Peer.
+    #[error("the node is not live")]
+    NotFound,
+    /// Something broke.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl From<ReadRefusal> for Problem {
+    fn from(refusal: ReadRefusal) -> Self {
+        match refusal {
+            ReadRefusal::NotFound => Problem::new(Code::NodeNotFound, "There is no such Node."),
+            ReadRefusal::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+/// An answer in one coding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pull {
+    /// The bytes.
+    pub body: Vec<u8>,
+    /// Whether they are one gzip member.
+    pub gzip: bool,
+}
+
+/// The last good answer's own part; the list comes from the Domain's slot.
+#[derive(Clone)]
+struct Remembered {
+    at: Timestamp,
+    domain: DomainId,
+    reachability: Reachability,
+    texts: BlockTexts,
+}
+
+/// What an answer is made of.
+struct Parts {
+    list: Arc<PeerList>,
+    reachability: Reachability,
+    texts: BlockTexts,
+}
+
+/// Reads Nodes' states.
+pub struct NodeStates {
+    pub(crate) db: Database,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) blocks: Blocks,
+    pub(crate) lists: PeerLists,
+    pub(crate) served: Arc<ServedVersions>,
+    pub(crate) stale_read_ttl: Duration,
+    remembered: Cache<NodeId, Remembered>,
+}
+
+impl NodeStates {
+    pub(crate) fn new(
+        db: Database,
+        clock: Arc<dyn Clock>,
+        blocks: Blocks,
+        served: Arc<ServedVersions>,
+        stale_read_ttl: Duration,
+    ) -> Self {
+        let remembered = Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(stale_read_ttl).build();
+        Self { db, clock, blocks, lists: PeerLists::new(), served, stale_read_ttl, remembered }
+    }
+
+    /// A Node's reachability now.
+    ///
+    /// # Errors
+    /// [`ReadRefusal`].
+    pub async fn reachability(&self, node: NodeId) -> Result<Reachability, ReadRefusal> {
+        let head = peers::head(self.db.pool(), node).await?.ok_or(ReadRefusal::NotFound)?;
+        Ok(head.reachability.at(self.clock.now(), &head.policy))
+    }
+
+    /// A Node's whole state. While the database cannot be reached, the last good one of this replica answers until it
+    /// is too old, with `sessions: null` and `executions: []`.
+    ///
+    /// # Errors
+    /// [`ReadRefusal`].
+    pub async fn pull(&self, node: NodeId, gzip: bool) -> Result<Pull, ReadRefusal> {
+        let parts = match self.read(node).await {
+            Ok(parts) => parts,
+            Err(ReadRefusal::Fault(fault)) if fault.is_unreachable() => {
+                let parts = self.remembered(node).ok_or(ReadRefusal::Fault(fault))?;
+                tracing::warn!(%node, "a pull is answered from memory: the database cannot be reached");
+                parts
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        Ok(compose(node, parts, gzip).await?)
+    }
+
+    async fn read(&self, node: NodeId) -> Result<Parts, ReadRefusal> {
+        let (head, list, texts) = self.snapshot(node).await?;
+        let now = self.clock.now();
+        let reachability = head.reachability.at(now, &head.policy);
+        let remembered = Remembered { at: now, domain: head.domain, reachability, texts: texts.clone() };
+        self.remembered.insert(node, remembered);
+        self.served.note(node, head.mesh_version, head.node_version);
+        Ok(Parts { list, reachability, texts })
+    }
+
+    /// One state of the database: a single statement where the list of its version is at hand and nobody else is to be
+    /// asked, else one REPEATABLE READ transaction. Who finds the list missing waits for whoever is reading it, without
+    /// a connection in hand, and looks again.
+    async fn snapshot(&self, node: NodeId) -> Result<(Head, Arc<PeerList>, BlockTexts), ReadRefusal> {
+        loop {
+            let head = peers::head(self.db.pool(), node).await?.ok_or(ReadRefusal::NotFound)?;
+            let slot = self.lists.slot(head.domain);
+            let cached = slot.at(head.mesh_version);
+            if let (Some(list), true) = (&cached, self.blocks.is_empty()) {
+                return Ok((head, Arc::clone(list), BlockTexts::default()));
+            }
+            let loading = match cached {
+                Some(_) => None,
+                None => Some(slot.loading.lock().await),
+            };
+            if loading.is_some() && slot.newest().is_some_and(|list| list.mesh_version() >= head.mesh_version) {
+                continue;
+            }
+            let mut tx = self.db.snapshot().await?;
+            let head = peers::head(&mut *tx, node).await?.ok_or(ReadRefusal::NotFound)?;
+            let list = match slot.at(head.mesh_version) {
+                Some(list) => list,
+                None => {
+                    let views = peers::list(&mut tx, head.domain).await?;
+                    let list = Arc::new(PeerList::render(head.mesh_version, &views).map_err(|error| {
+                        tracing::error!(%error, "a peer has no json form");
+                        Fault::Invariant("a peer has a json form")
+                    })?);
+                    slot.keep(&list);
+                    list
+                }
+            };
+            drop(loading);
+            let texts = self.blocks.read(&mut tx, node).await?;
+            return Ok((head, list, texts));
+        }
+    }
+
+    fn remembered(&self, node: NodeId) -> Option<Parts> {
+        let remembered = self.remembered.get(&node)?;
+        if self.clock.now().since(remembered.at) >= self.stale_read_ttl {
+            return None;
+        }
+        let list = self.lists.slot(remembered.domain).newest()?;
+        Some(Parts { list, reachability: remembered.reachability, texts: remembered.texts.stale() })
+    }
+}
+
+async fn compose(node: NodeId, parts: Parts, gzip: bool) -> Result<Pull, Fault> {
+    let Parts { list, reachability, texts } = parts;
+    let head = br#"{"peers":["#;
+    let tail = tail(&reachability, &texts)?;
+    let gzip = gzip && head.len() + list.len() + tail.len() <= GZIP_CEILING_BYTES;
+    let body = if !gzip {
+        list.compose(node, head, tail.as_bytes())
+    } else if list.is_compressed() {
+        list.compose_gzip(node, head, tail.as_bytes())
+    } else {
+        tokio::task::spawn_blocking(move || list.compose_gzip(node, head, tail.as_bytes()))
+            .await
+            .map_err(|_| Fault::Invariant("compression does not panic"))?
+    };
+    Ok(Pull { body, gzip })
+}
+
+/// Everything behind the peers. Nothing writes state entries yet, so the three arrays are empty.
+fn tail(reachability: &Reachability, texts: &BlockTexts) -> Result<String, Fault> {
+    let reachability = serde_json::to_string(&crate::http::ReachabilityView::from(*reachability))
+        .map_err(|_| Fault::Invariant("a reachability has a json form"))?;
+    let entries = r#"{"metadata":[],"data":[],"reports":[]}"#;
+    Ok(format!(
+        r#"],"reachability":{reachability},"policy":{},"bridge":{},"state":{entries},"reports":{entries},"executions":{},"sessions":{}}}"#,
+        texts.policy(),
+        texts.bridge(),
+        texts.executions(),
+        texts.sessions(),
+    ))
+}

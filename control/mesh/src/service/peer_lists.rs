@@ -1,0 +1,61 @@
+//! The rendered peer lists of the Domains that are being pulled, newest version only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use parking_lot::RwLock;
+use plexsphere_wire::DomainId;
+use tokio::sync::Mutex;
+
+use crate::model::peer_list::PeerList;
+
+/// Domains whose list is kept.
+const MAX_DOMAINS: u64 = 10_000;
+/// How long a list outlives its last pull: longer than stale reads are served.
+const IDLE: Duration = Duration::from_secs(15 * 60);
+
+/// One Domain's list.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    newest: RwLock<Option<Arc<PeerList>>>,
+    /// Held by whoever reads the list from the database: ten thousand pulls behind one change read it once.
+    pub(crate) loading: Mutex<()>,
+}
+
+impl Slot {
+    /// The list of exactly this version.
+    pub(crate) fn at(&self, mesh_version: i64) -> Option<Arc<PeerList>> {
+        self.newest().filter(|list| list.mesh_version() == mesh_version)
+    }
+
+    /// The newest list there is.
+    pub(crate) fn newest(&self) -> Option<Arc<PeerList>> {
+        self.newest.read().clone()
+    }
+
+    /// Keeps a list unless a newer one is there.
+    pub(crate) fn keep(&self, list: &Arc<PeerList>) {
+        let mut newest = self.newest.write();
+        if newest.as_ref().is_none_or(|kept| kept.mesh_version() < list.mesh_version()) {
+            *newest = Some(Arc::clone(list));
+        }
+    }
+}
+
+/// The lists of all Domains.
+#[derive(Debug)]
+pub(crate) struct PeerLists {
+    slots: Cache<DomainId, Arc<Slot>>,
+}
+
+impl PeerLists {
+    pub(crate) fn new() -> Self {
+        Self { slots: Cache::builder().max_capacity(MAX_DOMAINS).time_to_idle(IDLE).build() }
+    }
+
+    /// The Domain's slot.
+    pub(crate) fn slot(&self, domain: DomainId) -> Arc<Slot> {
+        self.slots.get_with(domain, Arc::default)
+    }
+}

@@ -1,0 +1,36 @@
+//! SQL over the tables of the schema `mesh`, and nothing else.
+
+pub(crate) mod allocations;
+pub(crate) mod domains;
+pub(crate) mod peers;
+pub(crate) mod reachability;
+
+/// Every statement of this crate, for the test that prepares them all.
+pub const STATEMENTS: &[&str] = &[
+    allocations::BUDGET,
+    allocations::LOCK,
+    allocations::UNBUDGET,
+    allocations::FLOOR,
+    allocations::LOWEST_FREE,
+    allocations::INSERT,
+    allocations::RAISE_FLOOR,
+    allocations::COOL,
+    allocations::FREE,
+    domains::SET_POLICY,
+    domains::BUMP,
+    peers::INSERT,
+    peers::INSERT_EPOCH,
+    peers::OTHERS,
+    peers::LIST,
+    peers::DOMAIN_OF,
+    peers::DEREGISTER,
+    peers::DROP_EPOCHS,
+    peers::HEAD,
+    peers::BUMP_NODES,
+    reachability::MATERIALISE,
+    reachability::FORGET,
+    reachability::FORGET_SERVED,
+    reachability::BEAT,
+    reachability::SERVED,
+    reachability::SWEEP,
+];

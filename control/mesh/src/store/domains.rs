@@ -1,0 +1,43 @@
+//! Thresholds and the mesh version of a Domain.
+
+use std::time::Duration;
+
+use plexsphere_kernel::seams::ReachabilityPolicy;
+use plexsphere_kernel::{Fault, Tx};
+use plexsphere_wire::{DomainId, Timestamp};
+
+pub(crate) const SET_POLICY: &str = "
+    INSERT INTO mesh.domains (domain_id, mesh_version_at, heartbeat_interval_ms, stale_after_ms, unreachable_after_ms)
+    VALUES ($1, transaction_timestamp(), $2, $3, $4)
+    ON CONFLICT (domain_id) DO UPDATE SET
+        heartbeat_interval_ms = EXCLUDED.heartbeat_interval_ms,
+        stale_after_ms = EXCLUDED.stale_after_ms,
+        unreachable_after_ms = EXCLUDED.unreachable_after_ms";
+
+/// Writes a Domain's thresholds.
+pub(crate) async fn set_policy(tx: &mut Tx, domain: DomainId, policy: &ReachabilityPolicy) -> Result<(), Fault> {
+    sqlx::query(SET_POLICY)
+        .bind(domain.uuid())
+        .bind(millis(policy.heartbeat_interval))
+        .bind(millis(policy.stale_after))
+        .bind(millis(policy.unreachable_after))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// A Domain that nobody set thresholds for has the defaults of the table.
+pub(crate) const BUMP: &str = "
+    INSERT INTO mesh.domains (domain_id, mesh_version, mesh_version_at) VALUES ($1, 1, $2)
+    ON CONFLICT (domain_id) DO UPDATE SET
+        mesh_version = domains.mesh_version + 1, mesh_version_at = EXCLUDED.mesh_version_at";
+
+/// Counts a change of the Domain's peer projection.
+pub(crate) async fn bump(tx: &mut Tx, domain: DomainId, now: Timestamp) -> Result<(), Fault> {
+    sqlx::query(BUMP).bind(domain.uuid()).bind(now.inner()).execute(&mut **tx).await?;
+    Ok(())
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

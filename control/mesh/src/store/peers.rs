@@ -1,0 +1,215 @@
+//! Peers and the seeds of their pre-shared keys.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use plexsphere_kernel::database::violated_constraint;
+use plexsphere_kernel::seams::{Join, LeaveReason, PeerView, ReachabilityPolicy};
+use plexsphere_kernel::{Fault, Tx};
+use plexsphere_wire::{DomainId, NodeId, PeerId, Timestamp};
+use sqlx::PgExecutor;
+use sqlx::types::time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::model::reachability::{Reachability, ReachabilityState};
+
+/// Why a Peer cannot be inserted.
+#[derive(Debug)]
+pub(crate) enum InsertRefusal {
+    /// The public key is live elsewhere in the Domain.
+    KeyInUse,
+    /// The Node has a live Peer.
+    AlreadyLive,
+    /// Something broke.
+    Fault(Fault),
+}
+
+pub(crate) const INSERT: &str = "
+    INSERT INTO mesh.peers (peer_id, node_id, domain_id, project_id, public_key, mesh_ip, node_version_at, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $7)";
+
+/// Inserts a live Peer.
+pub(crate) async fn insert(tx: &mut Tx, peer: PeerId, join: &Join, mesh_ip: IpAddr) -> Result<(), InsertRefusal> {
+    let inserted = sqlx::query(INSERT)
+        .bind(peer.uuid())
+        .bind(join.node.uuid())
+        .bind(join.domain.uuid())
+        .bind(join.project.uuid())
+        .bind(join.public_key.as_slice())
+        .bind(mesh_ip)
+        .bind(join.now.inner())
+        .execute(&mut **tx)
+        .await;
+    match inserted {
+        Ok(_) => Ok(()),
+        Err(error) => Err(match violated_constraint(&error) {
+            Some("peers_live_key") => InsertRefusal::KeyInUse,
+            Some("peers_live_node") => InsertRefusal::AlreadyLive,
+            _ => InsertRefusal::Fault(error.into()),
+        }),
+    }
+}
+
+pub(crate) const INSERT_EPOCH: &str = "
+    INSERT INTO mesh.psk_epochs (kid, peer_id, sealed, wrap_key_version, created_at) VALUES ($1, $2, $3, $4, $5)";
+
+/// A seed as it rests.
+pub(crate) struct SealedSeed {
+    /// Its name.
+    pub(crate) kid: String,
+    /// The version of the wrap key.
+    pub(crate) wrap_key_version: i32,
+    /// The sealed bytes.
+    pub(crate) sealed: Vec<u8>,
+}
+
+/// Inserts a Peer's current seed.
+pub(crate) async fn insert_epoch(tx: &mut Tx, peer: PeerId, seed: &SealedSeed, now: Timestamp) -> Result<(), Fault> {
+    sqlx::query(INSERT_EPOCH)
+        .bind(&seed.kid)
+        .bind(peer.uuid())
+        .bind(seed.sealed.as_slice())
+        .bind(seed.wrap_key_version)
+        .bind(now.inner())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+pub(crate) const OTHERS: &str = "
+    SELECT node_id, mesh_ip, public_key FROM mesh.peers
+    WHERE domain_id = $1 AND deregistered_at IS NULL AND node_id <> $2 ORDER BY node_id";
+
+/// Every other live Peer of the Domain, by Node id.
+pub(crate) async fn others(tx: &mut Tx, domain: DomainId, own: NodeId) -> Result<Vec<PeerView>, Fault> {
+    let rows: Vec<(Uuid, IpAddr, Vec<u8>)> =
+        sqlx::query_as(OTHERS).bind(domain.uuid()).bind(own.uuid()).fetch_all(&mut **tx).await?;
+    Ok(rows.into_iter().map(view).collect())
+}
+
+pub(crate) const LIST: &str = "
+    SELECT node_id, mesh_ip, public_key FROM mesh.peers
+    WHERE domain_id = $1 AND deregistered_at IS NULL ORDER BY node_id";
+
+/// Every live Peer of the Domain, by Node id.
+pub(crate) async fn list(tx: &mut Tx, domain: DomainId) -> Result<Vec<PeerView>, Fault> {
+    let rows: Vec<(Uuid, IpAddr, Vec<u8>)> =
+        sqlx::query_as(LIST).bind(domain.uuid()).fetch_all(&mut **tx).await?;
+    Ok(rows.into_iter().map(view).collect())
+}
+
+fn view((node, mesh_ip, public_key): (Uuid, IpAddr, Vec<u8>)) -> PeerView {
+    peer_view(NodeId::from_uuid(node), mesh_ip, &public_key)
+}
+
+/// A Peer as others program it. Nothing is known of where it can be reached until endpoints are reported.
+pub(crate) fn peer_view(node_id: NodeId, mesh_ip: IpAddr, public_key: &[u8]) -> PeerView {
+    PeerView {
+        node_id,
+        mesh_ip: mesh_ip.to_string(),
+        public_key: STANDARD.encode(public_key),
+        fallback_endpoint: None,
+    }
+}
+
+pub(crate) const DOMAIN_OF: &str = "SELECT domain_id FROM mesh.peers WHERE node_id = $1 AND deregistered_at IS NULL";
+
+/// The Domain of a Node with a live Peer.
+pub(crate) async fn domain_of(tx: &mut Tx, node: NodeId) -> Result<Option<DomainId>, Fault> {
+    let domain: Option<Uuid> = sqlx::query_scalar(DOMAIN_OF).bind(node.uuid()).fetch_optional(&mut **tx).await?;
+    Ok(domain.map(DomainId::from_uuid))
+}
+
+pub(crate) const DEREGISTER: &str = "
+    UPDATE mesh.peers SET deregistered_at = $2, deregister_reason = $3
+    WHERE node_id = $1 AND deregistered_at IS NULL RETURNING peer_id";
+
+/// Ends a Node's live Peer; `None` when it has none any more.
+pub(crate) async fn deregister(
+    tx: &mut Tx,
+    node: NodeId,
+    reason: LeaveReason,
+    now: Timestamp,
+) -> Result<Option<PeerId>, Fault> {
+    let peer: Option<Uuid> = sqlx::query_scalar(DEREGISTER)
+        .bind(node.uuid())
+        .bind(now.inner())
+        .bind(reason.as_str())
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(peer.map(PeerId::from_uuid))
+}
+
+pub(crate) const DROP_EPOCHS: &str = "DELETE FROM mesh.psk_epochs WHERE peer_id = $1";
+
+/// Deletes the seed of a Peer that has ended: nothing derives from it any more.
+pub(crate) async fn drop_epochs(tx: &mut Tx, peer: PeerId) -> Result<(), Fault> {
+    sqlx::query(DROP_EPOCHS).bind(peer.uuid()).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// What a pull needs to know of its own Node, before any list.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    /// The Domain.
+    pub(crate) domain: DomainId,
+    /// The Domain's mesh version.
+    pub(crate) mesh_version: i64,
+    /// The Node's own version.
+    pub(crate) node_version: i64,
+    /// The Node's reachability as kept.
+    pub(crate) reachability: Reachability,
+    /// The Domain's thresholds.
+    pub(crate) policy: ReachabilityPolicy,
+}
+
+pub(crate) const HEAD: &str = "
+    SELECT p.domain_id, d.mesh_version, p.node_version, r.state, r.changed_at, r.last_heartbeat_at,
+           d.heartbeat_interval_ms, d.stale_after_ms, d.unreachable_after_ms
+    FROM mesh.peers p
+    JOIN mesh.domains d ON d.domain_id = p.domain_id
+    JOIN mesh.reachability r ON r.node_id = p.node_id
+    WHERE p.node_id = $1 AND p.deregistered_at IS NULL";
+
+type HeadRow = (Uuid, i64, i64, String, OffsetDateTime, Option<OffsetDateTime>, i64, i64, i64);
+
+/// The head of a Node with a live Peer.
+pub(crate) async fn head<'e>(executor: impl PgExecutor<'e>, node: NodeId) -> Result<Option<Head>, Fault> {
+    let row: Option<HeadRow> = sqlx::query_as(HEAD).bind(node.uuid()).fetch_optional(executor).await?;
+    let Some((domain, mesh_version, node_version, state, changed_at, last, interval, stale, unreachable)) = row else {
+        return Ok(None);
+    };
+    let state = ReachabilityState::parse(&state).ok_or(Fault::Invariant("a reachability state has a known word"))?;
+    Ok(Some(Head {
+        domain: DomainId::from_uuid(domain),
+        mesh_version,
+        node_version,
+        reachability: Reachability {
+            state,
+            changed_at: Timestamp::new(changed_at),
+            last_heartbeat_at: last.map(Timestamp::new),
+        },
+        policy: ReachabilityPolicy {
+            heartbeat_interval: millis(interval),
+            stale_after: millis(stale),
+            unreachable_after: millis(unreachable),
+        },
+    }))
+}
+
+fn millis(value: i64) -> Duration {
+    Duration::from_millis(u64::try_from(value).unwrap_or(0))
+}
+
+pub(crate) const BUMP_NODES: &str = "
+    UPDATE mesh.peers SET node_version = node_version + 1, node_version_at = $2
+    WHERE node_id = ANY ($1) AND deregistered_at IS NULL";
+
+/// Counts a change of what these Nodes pull, their peers aside.
+pub(crate) async fn bump_nodes(tx: &mut Tx, nodes: &[NodeId], now: Timestamp) -> Result<(), Fault> {
+    let nodes: Vec<Uuid> = nodes.iter().map(NodeId::uuid).collect();
+    sqlx::query(BUMP_NODES).bind(nodes).bind(now.inner()).execute(&mut **tx).await?;
+    Ok(())
+}

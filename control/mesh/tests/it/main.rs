@@ -1,0 +1,1 @@
+//! The mesh against real PostgreSQL and NATS.
