@@ -188,6 +188,10 @@ fn check(config: &FleetConfig) -> Result<(), FleetError> {
     if config.nodes == 0 || config.protocols.is_empty() {
         return Err(FleetError::Config("a fleet has at least one node and one protocol"));
     }
+    let twice = |(place, one): (usize, &Protocol)| config.protocols.iter().take(place).any(|other| other == one);
+    if config.protocols.iter().enumerate().any(twice) {
+        return Err(FleetError::Config("a protocol is named twice"));
+    }
     if config.interval.is_zero() || config.heartbeat.is_zero() {
         return Err(FleetError::Config("intervals are longer than nothing"));
     }

@@ -39,7 +39,7 @@ pub(super) struct Sender {
     common: Common,
     index: usize,
     api: NodeApi,
-    shippers: Vec<(Signal, Shipper)>,
+    shippers: [(Signal, Shipper); 3],
     collector: Collector,
     step: usize,
     lines: u64,
@@ -50,7 +50,7 @@ pub(super) struct Sender {
 impl Sender {
     pub(super) fn new(common: Common, index: usize, api: NodeApi) -> Self {
         let choice = common.config.encoding;
-        let shippers = Signal::ALL.map(|signal| (signal, Shipper::new(api.clone(), choice, WAITING_BATCHES))).into();
+        let shippers = Signal::ALL.map(|signal| (signal, Shipper::new(api.clone(), choice, WAITING_BATCHES)));
         let seed = usize::try_from(common.config.seed % 1_000_003).unwrap_or(0);
         Self {
             step: seed.wrapping_add(index.wrapping_mul(37)),
@@ -162,33 +162,14 @@ impl Sender {
         }
     }
 
+    /// The signals go side by side, as an agent's three senders do.
     async fn flush(&mut self) {
-        for (signal, shipper) in &mut self.shippers {
-            let mut settled = Vec::new();
-            let tally = &self.common.tally;
-            shipper
-                .flush(|pending, outcome| match outcome {
-                    Outcome::Accepted { receipt_records } => {
-                        let records = u64::try_from(pending.batch.records().len()).unwrap_or(0);
-                        let bytes = u64::try_from(pending.batch.body.len()).unwrap_or(0);
-                        tally.accepted(*signal, records, bytes, pending.due.elapsed());
-                        if receipt_records.is_some_and(|counted| counted != records) {
-                            tally.failed("receipt_counts_differently", false);
-                        }
-                        settled.push((pending.clone(), Settled::Acknowledged, None));
-                    }
-                    Outcome::Dropped { code } => {
-                        tally.failed(code, true);
-                        settled.push((pending.clone(), Settled::Dropped, Some(code.clone())));
-                    }
-                    Outcome::Halved { code } | Outcome::Kept { code } => tally.failed(code, true),
-                    Outcome::Evicted => {}
-                })
-                .await;
-            for (pending, how, code) in settled {
-                write(&self.common, &self.api, &pending, how, code.as_deref()).await;
-            }
-        }
+        let Self { common, api, shippers: [first, second, third], .. } = self;
+        tokio::join!(
+            Box::pin(flush(common, api, first)),
+            Box::pin(flush(common, api, second)),
+            Box::pin(flush(common, api, third)),
+        );
     }
 
     async fn settle_rest(self) {
@@ -197,6 +178,33 @@ impl Sender {
                 write(&self.common, &self.api, &pending, Settled::Unsettled, None).await;
             }
         }
+    }
+}
+
+async fn flush(common: &Common, api: &NodeApi, (signal, shipper): &mut (Signal, Shipper)) {
+    let mut settled = Vec::new();
+    let tally = &common.tally;
+    shipper
+        .flush(|pending, outcome| match outcome {
+            Outcome::Accepted { receipt_records } => {
+                let records = u64::try_from(pending.batch.records().len()).unwrap_or(0);
+                let bytes = u64::try_from(pending.batch.body.len()).unwrap_or(0);
+                tally.accepted(*signal, records, bytes, pending.due.elapsed());
+                if receipt_records.is_some_and(|counted| counted != records) {
+                    tally.failed("receipt_counts_differently", false);
+                }
+                settled.push((pending.clone(), Settled::Acknowledged, None));
+            }
+            Outcome::Dropped { code } => {
+                tally.failed(code, true);
+                settled.push((pending.clone(), Settled::Dropped, Some(code.clone())));
+            }
+            Outcome::Halved { code } | Outcome::Kept { code } => tally.failed(code, true),
+            Outcome::Evicted => {}
+        })
+        .await;
+    for (pending, how, code) in settled {
+        write(common, api, &pending, how, code.as_deref()).await;
     }
 }
 

@@ -66,14 +66,14 @@ pub(super) async fn run(
     };
     while senders.join_next().await.is_some() {}
     let elapsed = began.elapsed();
+    let _ = over.send(());
+    let timeline = watcher.await.unwrap_or_default();
     let events = match listeners {
         Some(listeners) => Some(listeners.finish(joins).await),
         None => None,
     };
     let written = writer.await.unwrap_or_else(|_| Err(std::io::Error::other("the ledger's task was cancelled")));
     written.map_err(|error| FleetError::Io(ledger_path.clone(), error))?;
-    let _ = over.send(());
-    let timeline = watcher.await.unwrap_or_default();
     Ok(outcome(
         &tally,
         elapsed,
