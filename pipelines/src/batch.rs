@@ -120,7 +120,10 @@ impl Batch {
 impl fmt::Debug for Batch {
     /// Never the records.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("batch_id", &self.batch_id).field("records", &self.records()).finish_non_exhaustive()
+        f.debug_struct("Batch")
+            .field("batch_id", &self.batch_id)
+            .field("records", &self.records())
+            .finish_non_exhaustive()
     }
 }
 

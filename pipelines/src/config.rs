@@ -142,6 +142,8 @@ pub struct FileSinkConfig {
     pub segment_bytes: u64,
     /// A segment is closed when it is so old, in seconds.
     pub segment_seconds: u64,
+    /// Closed segments older than this are deleted when the next one is begun, in days; 0 keeps them for ever.
+    pub retention_days: u32,
     /// How many batch ids are remembered per Domain and signal, so that a batch delivered twice is written once.
     pub remembered_batches: usize,
     /// How long to wait for another process to leave the folder, in seconds.
@@ -240,6 +242,7 @@ impl Default for FileSinkConfig {
             folder: PathBuf::from("telemetry"),
             segment_bytes: 64 << 20,
             segment_seconds: HOUR_SECONDS,
+            retention_days: 30,
             remembered_batches: 2_000_000,
             lock_seconds: 10,
         }

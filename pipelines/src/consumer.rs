@@ -206,9 +206,8 @@ impl Consumer {
     async fn without_skipped(&self, messages: Vec<Held>) -> Vec<Held> {
         let context = &self.context;
         let off = matches!(context.sink, Sink::Off);
-        let skips = |message: &Held| {
-            off || message.domain().is_some_and(|domain| context.sinks.skips(context.route, domain))
-        };
+        let skips =
+            |message: &Held| off || message.domain().is_some_and(|domain| context.sinks.skips(context.route, domain));
         let (skipped, kept): (Vec<_>, Vec<_>) = messages.into_iter().partition(skips);
         for message in &skipped {
             message.acknowledge().await;

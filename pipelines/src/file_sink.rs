@@ -64,11 +64,13 @@ pub enum FileSinkError {
     },
 }
 
+type SharedPartition = Arc<Mutex<Partition>>;
+
 /// The one writer of a folder.
 pub struct FileSink {
     root: PathBuf,
     rotation: Rotation,
-    partitions: Mutex<BTreeMap<(DomainId, Signal), Arc<Mutex<Partition>>>>,
+    partitions: Mutex<BTreeMap<(DomainId, Signal), SharedPartition>>,
     /// Held for its lock.
     _lock: File,
 }
@@ -101,6 +103,8 @@ impl FileSink {
         let rotation = Rotation {
             segment_bytes: config.segment_bytes.max(1),
             segment_age: Duration::from_secs(config.segment_seconds),
+            retention: (config.retention_days > 0)
+                .then(|| Duration::from_secs(u64::from(config.retention_days) * 86_400)),
             remembered: config.remembered_batches,
         };
         Ok(Self { root, rotation, partitions: Mutex::new(BTreeMap::new()), _lock: lock })
@@ -122,28 +126,28 @@ impl FileSink {
         let key = (first.batch().origin.domain, first.batch().signal);
         let partition = self.partition(key);
         let mut partition = partition.lock();
+        if !partition.is_open() {
+            self.make_room();
+        }
         partition.append(parts, now, &self.rotation)
     }
 
-    fn partition(&self, key: (DomainId, Signal)) -> Arc<Mutex<Partition>> {
-        let mut partitions = self.partitions.lock();
-        if let Some(partition) = partitions.get(&key) {
-            return Arc::clone(partition);
-        }
-        // One more file will be opened: a partition that nobody is writing to gives its own back.
-        let mut idle: Vec<_> =
-            partitions.values().filter_map(|other| other.try_lock()).filter(|other| other.is_open()).collect();
+    fn partition(&self, key: (DomainId, Signal)) -> SharedPartition {
+        let (domain, signal) = key;
+        let new = || Partition::new(self.root.join(domain.to_string()).join(signal.as_str()));
+        Arc::clone(self.partitions.lock().entry(key).or_insert_with(|| Arc::new(Mutex::new(new()))))
+    }
+
+    /// One more file is about to be opened: a partition that nobody is writing to gives its own back.
+    fn make_room(&self) {
+        let partitions: Vec<_> = self.partitions.lock().values().map(Arc::clone).collect();
+        let idle = partitions.iter().filter_map(|other| other.try_lock()).filter(|other| other.is_open());
+        let mut idle: Vec<_> = idle.collect();
         if idle.len() >= OPEN_SEGMENTS
             && let Some(oldest) = idle.iter_mut().min_by_key(|other| other.last_written())
         {
             oldest.close();
         }
-        drop(idle);
-        let (domain, signal) = key;
-        let folder = self.root.join(domain.to_string()).join(signal.as_str());
-        let partition = Arc::new(Mutex::new(Partition::new(folder)));
-        partitions.insert(key, Arc::clone(&partition));
-        partition
     }
 }
 

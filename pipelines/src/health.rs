@@ -125,9 +125,9 @@ impl Vitals {
                 recent_dead_letter: within(now, vitals.dead_letter_at.load(Ordering::Relaxed), DEAD_LETTER_MEMORY),
             })
             .collect();
-        let degraded = routes.iter().any(|route| {
-            route.breaker_open || route.recent_dead_letter || route.oldest_seconds > LAG_ALARM.as_secs()
-        });
+        let degraded = routes
+            .iter()
+            .any(|route| route.breaker_open || route.recent_dead_letter || route.oldest_seconds > LAG_ALARM.as_secs());
         RoutingHealth { degraded, routes }
     }
 
@@ -167,7 +167,7 @@ mod tests {
         assert!(!vitals.probe().ready);
         vitals.topology_ready();
         assert!(vitals.probe().detail.contains("mimir-metrics"));
-        Route::ALL.map(|route| vitals.tick(route));
+        Route::ALL.into_iter().for_each(|route| vitals.tick(route));
         assert!(vitals.probe().ready);
     }
 

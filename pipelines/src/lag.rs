@@ -35,11 +35,7 @@ struct Backlog {
     oldest_seconds: u64,
 }
 
-async fn backlog(
-    jetstream: &jetstream::Context,
-    now: Timestamp,
-    route: Route,
-) -> Result<Backlog, async_nats::Error> {
+async fn backlog(jetstream: &jetstream::Context, now: Timestamp, route: Route) -> Result<Backlog, async_nats::Error> {
     let stream = jetstream.get_stream_no_info(route.stream()).await?;
     let info = stream.consumer_info(route.durable()).await?;
     let mut backlog = Backlog { pending: info.num_pending, ack_pending: info.num_ack_pending, oldest_seconds: 0 };

@@ -97,7 +97,11 @@ impl Metrics {
         let r = registry.sub_registry_with_prefix("plexsphere_obs_route");
         r.register("batches", "Batches by the outcome that settled or postponed them", metrics.batches.clone());
         r.register("records", "Records of batches by outcome", metrics.records.clone());
-        r.register("partial_records", "Records of requests of which the sink kept a part", metrics.partial_records.clone());
+        r.register(
+            "partial_records",
+            "Records of requests of which the sink kept a part",
+            metrics.partial_records.clone(),
+        );
         r.register_with_unit("request", "Time of sink requests", Unit::Seconds, metrics.request_seconds.clone());
         r.register_with_unit("request", "Body size of sink requests", Unit::Bytes, metrics.request_bytes.clone());
         r.register("redeliveries", "Deliveries after the first", metrics.redeliveries.clone());

@@ -35,8 +35,7 @@ pub enum SinkKind {
 
 impl Route {
     /// Every route, in the order of the topology.
-    pub const ALL: [Self; 5] =
-        [Self::MimirMetrics, Self::LokiLogs, Self::LokiAudit, Self::SiemAudit, Self::SiemLogs];
+    pub const ALL: [Self; 5] = [Self::MimirMetrics, Self::LokiLogs, Self::LokiAudit, Self::SiemAudit, Self::SiemLogs];
 
     /// The name of the route's durable consumer.
     #[must_use]

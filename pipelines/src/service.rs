@@ -23,6 +23,8 @@ const ENSURE_INTERVAL: Duration = Duration::from_secs(30);
 /// Pause between two attempts while the topology is not in order, and the least time between two nudged ones.
 const ENSURE_PAUSE: Duration = Duration::from_secs(1);
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// A fetch under way ends by itself within this time; what it brought is given back.
+const STOP_MARGIN: Duration = Duration::from_secs(5);
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The pipelines tier.
@@ -36,6 +38,8 @@ pub struct Running {
     vitals: Arc<Vitals>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// How long the tasks may take to end once they are told to.
+    patience: Duration,
 }
 
 /// Every long-lived task of the tier. All are cancelled by shutdown; one that panics is started again.
@@ -87,6 +91,7 @@ impl Pipelines {
         clock: Clock,
     ) -> Result<Running, SinksError> {
         let routing = config.routing_enabled;
+        let patience = Duration::from_secs(config.drain_seconds) + STOP_MARGIN;
         // A replica that does not route must not take the folder's lock from one that does.
         let sinks = if routing { Some(Sinks::open(&config).await?) } else { None };
         let parts = Arc::new(Parts {
@@ -105,7 +110,7 @@ impl Pipelines {
             tasks.spawn(supervise(Arc::clone(&parts), task));
         }
         tasks.close();
-        Ok(Running { client, vitals: Arc::clone(&parts.vitals), stop: parts.stop.clone(), tasks })
+        Ok(Running { client, vitals: Arc::clone(&parts.vitals), stop: parts.stop.clone(), tasks, patience })
     }
 }
 
@@ -134,7 +139,10 @@ impl Running {
     /// flushes the acknowledgements. Never acknowledges what was not delivered.
     pub async fn shutdown(self) {
         self.stop.cancel();
-        self.tasks.wait().await;
+        // A bus that is away can hold a loop up at a full send buffer; it must not hold the process up.
+        if tokio::time::timeout(self.patience, self.tasks.wait()).await.is_err() {
+            tracing::info!("loops did not end in time and are left behind");
+        }
         if tokio::time::timeout(FLUSH_PATIENCE, self.client.flush()).await.is_err() {
             tracing::info!("acknowledgements were not flushed in time");
         }

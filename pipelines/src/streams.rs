@@ -129,10 +129,7 @@ async fn ensure_consumer(
     let found = match api::consumer_config(jetstream, route).await? {
         Some(found) => found,
         None => {
-            stream
-                .create_consumer(wanted)
-                .await
-                .map_err(|error| TopologyError::unexpected(route.durable(), &error))?;
+            stream.create_consumer(wanted).await.map_err(|error| TopologyError::unexpected(route.durable(), &error))?;
             return Ok(true);
         }
     };
@@ -140,10 +137,7 @@ async fn ensure_consumer(
         return Err(error);
     }
     if found.ack_wait != wanted.ack_wait || found.max_ack_pending != wanted.max_ack_pending {
-        stream
-            .update_consumer(wanted)
-            .await
-            .map_err(|error| TopologyError::unexpected(route.durable(), &error))?;
+        stream.update_consumer(wanted).await.map_err(|error| TopologyError::unexpected(route.durable(), &error))?;
     }
     Ok(false)
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use plexsphere_wire::DomainId;
 use plexsphere_wire::subjects;
 use plexsphere_wire::telemetry::{Encoding, Inflater, PayloadFormat, Signal};
-use plexsphere_wire::DomainId;
 use sha2::{Digest, Sha256};
 use tokio::time::MissedTickBehavior;
 

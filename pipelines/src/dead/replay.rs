@@ -3,9 +3,9 @@
 use async_nats::HeaderMap;
 use async_nats::jetstream;
 use async_nats::jetstream::stream::RawMessageErrorKind;
+use plexsphere_wire::DomainId;
 use plexsphere_wire::subjects::{self, Origin};
 use plexsphere_wire::telemetry::Signal;
-use plexsphere_wire::DomainId;
 
 use super::{DEAD_HEADERS, without_server_headers};
 use crate::route::Route;
@@ -46,11 +46,7 @@ pub enum ReplayError {
 ///
 /// # Errors
 /// [`ReplayError`]; the count of what went before is in the log.
-pub async fn replay_dead(
-    jetstream: &jetstream::Context,
-    route: Route,
-    domain: DomainId,
-) -> Result<u64, ReplayError> {
+pub async fn replay_dead(jetstream: &jetstream::Context, route: Route, domain: DomainId) -> Result<u64, ReplayError> {
     let read = |error: Box<dyn std::error::Error + Send + Sync>| ReplayError::Read(error);
     let stream = jetstream.get_stream(subjects::DEAD_STREAM).await.map_err(|error| read(error.into()))?;
     let last = stream.cached_info().state.last_sequence;

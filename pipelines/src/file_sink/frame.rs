@@ -44,6 +44,16 @@ pub(super) enum Found {
     Group { header: GroupHeader, data: Vec<u8>, bytes: u64 },
 }
 
+/// What stands at a place of a segment whose data is not looked at.
+pub(super) enum FoundHeader {
+    /// The end of the file.
+    End,
+    /// Bytes that are no header.
+    Torn,
+    /// A header and its length in the file.
+    Header(GroupHeader, u64),
+}
+
 /// The key of a batch, `None` when its id is no SHA-256.
 pub(super) fn key(batch_id: &str) -> Option<BatchKey> {
     data_encoding::HEXLOWER.decode(batch_id.as_bytes()).ok()?.try_into().ok()
@@ -76,30 +86,40 @@ pub(super) fn encode(batches: &[(BatchKey, &Slice)]) -> io::Result<Vec<u8>> {
 
 /// Reads what stands at the reader's place. The data is read and checked, but not decompressed.
 pub(super) fn decode(reader: &mut impl Read) -> io::Result<Found> {
-    let mut prefix = [0; PREFIX_BYTES];
-    match fill(reader, &mut prefix)? {
-        0 => return Ok(Found::End),
-        PREFIX_BYTES => {}
-        _ => return Ok(Found::Torn),
-    }
-    let [m0, m1, m2, m3, s0, s1, s2, s3] = prefix;
-    let size = usize::try_from(u32::from_le_bytes([s0, s1, s2, s3])).unwrap_or(usize::MAX);
-    let honest = (FIXED_BYTES + DIGEST_BYTES..=MAX_HEADER_BYTES).contains(&size);
-    if u32::from_le_bytes([m0, m1, m2, m3]) != MAGIC || !honest {
-        return Ok(Found::Torn);
-    }
-    let mut body = vec![0; size];
-    if fill(reader, &mut body)? != size {
-        return Ok(Found::Torn);
-    }
-    let Some(header) = parse(&body) else { return Ok(Found::Torn) };
+    let (header, header_bytes) = match decode_header(reader)? {
+        FoundHeader::End => return Ok(Found::End),
+        FoundHeader::Torn => return Ok(Found::Torn),
+        FoundHeader::Header(header, bytes) => (header, bytes),
+    };
     let mut data = Vec::new();
     reader.take(u64::from(header.data_bytes)).read_to_end(&mut data)?;
     if data.len() != usize::try_from(header.data_bytes).unwrap_or(usize::MAX) || digest(&data) != header.data_digest {
         return Ok(Found::Torn);
     }
-    let bytes = u64::try_from(PREFIX_BYTES + size + data.len()).unwrap_or(u64::MAX);
+    let bytes = header_bytes + u64::from(header.data_bytes);
     Ok(Found::Group { header, data, bytes })
+}
+
+/// Reads a header and leaves the reader in front of the data.
+pub(super) fn decode_header(reader: &mut impl Read) -> io::Result<FoundHeader> {
+    let mut prefix = [0; PREFIX_BYTES];
+    match fill(reader, &mut prefix)? {
+        0 => return Ok(FoundHeader::End),
+        PREFIX_BYTES => {}
+        _ => return Ok(FoundHeader::Torn),
+    }
+    let [m0, m1, m2, m3, s0, s1, s2, s3] = prefix;
+    let size = usize::try_from(u32::from_le_bytes([s0, s1, s2, s3])).unwrap_or(usize::MAX);
+    let honest = (FIXED_BYTES + DIGEST_BYTES..=MAX_HEADER_BYTES).contains(&size);
+    if u32::from_le_bytes([m0, m1, m2, m3]) != MAGIC || !honest {
+        return Ok(FoundHeader::Torn);
+    }
+    let mut body = vec![0; size];
+    if fill(reader, &mut body)? != size {
+        return Ok(FoundHeader::Torn);
+    }
+    let bytes = u64::try_from(PREFIX_BYTES + size).unwrap_or(u64::MAX);
+    Ok(parse(&body).map_or(FoundHeader::Torn, |header| FoundHeader::Header(header, bytes)))
 }
 
 fn parse(body: &[u8]) -> Option<GroupHeader> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use plexsphere_wire::Timestamp;
 
-use super::frame::{self, BatchKey, Found};
+use super::frame::{self, BatchKey, Found, FoundHeader};
 use crate::batch::Slice;
 
 /// What every segment's name ends with.
@@ -19,6 +19,8 @@ pub(super) const SUFFIX: &str = ".ndjson.zst";
 pub(super) struct Rotation {
     pub(super) segment_bytes: u64,
     pub(super) segment_age: Duration,
+    /// Absent: segments are kept for ever.
+    pub(super) retention: Option<Duration>,
     pub(super) remembered: usize,
 }
 
@@ -94,7 +96,11 @@ impl Partition {
         }
         let written = Written { batches: fresh.len(), duplicates: parts.len() - fresh.len() };
         if !fresh.is_empty() {
-            segments.rotate(now, rotation);
+            if segments.rotate(now, rotation)
+                && let Some(retention) = rotation.retention
+            {
+                expire(&self.folder, segments.current, now.minus(retention))?;
+            }
             segments.write(&self.folder, &frame::encode(&fresh)?)?;
             let current = segments.current;
             segments.index.add(current, fresh.iter().map(|(key, _)| key));
@@ -116,10 +122,13 @@ impl Segments {
         let mut index = Index::default();
         let (current, mut length) = (numbers.last().copied().unwrap_or(0), 0);
         while let Some(number) = numbers.pop() {
-            let (batches, whole) = walk(&path(folder, number))?;
-            if number == current {
+            let batches = if number == current {
+                let (batches, whole) = walk(&path(folder, number))?;
                 length = whole;
-            }
+                batches
+            } else {
+                hop(&path(folder, number))?
+            };
             index.put_before(number, &batches);
             if index.known.len() >= rotation.remembered {
                 break;
@@ -128,7 +137,8 @@ impl Segments {
         Ok(Self { current, length, opened_at: now, file: None, index })
     }
 
-    fn rotate(&mut self, now: Timestamp, rotation: &Rotation) {
+    /// Whether a new segment is begun.
+    fn rotate(&mut self, now: Timestamp, rotation: &Rotation) -> bool {
         let full = self.length >= rotation.segment_bytes;
         let old = self.length > 0 && now.since(self.opened_at) >= rotation.segment_age;
         if full || old {
@@ -139,6 +149,7 @@ impl Segments {
         if self.length == 0 {
             self.opened_at = now;
         }
+        full || old
     }
 
     /// Writes a group behind the last whole one and returns when it is on disk.
@@ -205,6 +216,26 @@ fn half(key: &BatchKey) -> u128 {
     key.first_chunk::<16>().map_or(0, |bytes| u128::from_le_bytes(*bytes))
 }
 
+/// The batches of a segment that is not written any more: its headers alone, because its tail was cut, if it was ever
+/// torn, before the segment behind it was begun.
+fn hop(path: &Path) -> io::Result<Vec<BatchKey>> {
+    let mut reader = BufReader::with_capacity(1 << 13, File::open(path)?);
+    let mut batches = Vec::new();
+    loop {
+        match frame::decode_header(&mut reader)? {
+            FoundHeader::Header(header, _) => {
+                batches.extend(header.batches);
+                reader.seek_relative(i64::from(header.data_bytes))?;
+            }
+            FoundHeader::End => return Ok(batches),
+            FoundHeader::Torn => {
+                tracing::warn!(segment = %path.display(), "segment is damaged; its later batches are not recognised");
+                return Ok(batches);
+            }
+        }
+    }
+}
+
 /// The batches of a segment and the length of its whole groups; what lies behind them is cut off.
 fn walk(path: &Path) -> io::Result<(Vec<BatchKey>, u64)> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
@@ -227,6 +258,17 @@ fn walk(path: &Path) -> io::Result<(Vec<BatchKey>, u64)> {
     // A group that reached the page cache but not the disk is acknowledged from now on.
     file.sync_all()?;
     Ok((batches, whole))
+}
+
+/// Deletes the segments before `current` that were last written before `oldest`.
+fn expire(folder: &Path, current: u64, oldest: Timestamp) -> io::Result<()> {
+    for (number, path) in list(folder)? {
+        let written = Timestamp::new(fs::metadata(&path)?.modified()?.into());
+        if number < current && written < oldest {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Creates the folder and flushes each new entry on the way.

@@ -60,8 +60,8 @@ impl Tail {
                 continue;
             }
             let offset = self.offsets.entry(segment.path.clone()).or_default();
-            let records = follow(&segment, offset)
-                .map_err(|source| ReadError::Io { path: segment.path.clone(), source })?;
+            let records =
+                follow(&segment, offset).map_err(|source| ReadError::Io { path: segment.path.clone(), source })?;
             let node = self.filter.node;
             let records = records.into_iter().filter(|record| node.is_none_or(|node| node == record.node_id));
             added.extend(records.map(|record| (segment.signal, record)));

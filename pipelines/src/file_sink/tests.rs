@@ -111,6 +111,19 @@ fn a_segment_that_is_full_or_old_is_followed_by_another() {
 }
 
 #[test]
+fn segments_past_their_retention_are_deleted_when_the_next_one_is_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let daily = FileSinkConfig { segment_bytes: 1, retention_days: 1, ..config(folder.path()) };
+    let sink = open(&daily).unwrap();
+    let written = crate::Clock::system().now();
+    sink.write(&[nth(1)], written).unwrap();
+    sink.write(&[nth(2)], written.plus(Duration::from_secs(3_600))).unwrap();
+    assert_eq!(counts(folder.path()), once([1, 2]));
+    sink.write(&[nth(3)], written.plus(Duration::from_secs(2 * 86_400))).unwrap();
+    assert_eq!(counts(folder.path()), once([3]));
+}
+
+#[test]
 fn only_the_newest_batches_are_remembered_and_whole_segments_are_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let few = FileSinkConfig { segment_bytes: 1, remembered_batches: 2, ..config(folder.path()) };

@@ -154,7 +154,12 @@ impl HttpSink {
             detail = format!("{detail}: {cause}");
             source = cause.source();
         }
-        Reply { outcome: classify(self.kind, answer), status: 0, retry_after: None, detail: printable(detail.as_bytes()) }
+        Reply {
+            outcome: classify(self.kind, answer),
+            status: 0,
+            retry_after: None,
+            detail: printable(detail.as_bytes()),
+        }
     }
 }
 

@@ -146,7 +146,8 @@ async fn request(
     body: &(impl serde::Serialize + ?Sized),
     what: &str,
 ) -> Result<Response, TopologyError> {
-    jetstream.request(subject, body).await.map_err(|error: jetstream::context::RequestError| {
-        TopologyError::unexpected(what, &error)
-    })
+    jetstream
+        .request(subject, body)
+        .await
+        .map_err(|error: jetstream::context::RequestError| TopologyError::unexpected(what, &error))
 }

@@ -22,7 +22,8 @@ const CONFIGURED_BYTES: &str = "plexsphere_max_bytes";
 /// Settings that cannot change on an existing stream without losing what it promises.
 const FIXED: [&str; 3] = ["retention", "storage", "discard"];
 /// Settings that are brought in line. `max_bytes` has rules of its own.
-const ADJUSTABLE: [&str; 6] = ["subjects", "num_replicas", "max_age", "max_msg_size", "duplicate_window", "allow_atomic"];
+const ADJUSTABLE: [&str; 6] =
+    ["subjects", "num_replicas", "max_age", "max_msg_size", "duplicate_window", "allow_atomic"];
 
 /// One stream as it should be.
 #[derive(Clone, Debug)]
@@ -135,7 +136,8 @@ pub(super) fn compare(wanted: &StreamSettings, existing: &Map<String, Value>) ->
 }
 
 fn size_fits(wanted: &StreamSettings, existing: &Map<String, Value>) -> bool {
-    let configured = |body: &Map<String, Value>| body.get("metadata")?.get(CONFIGURED_BYTES)?.as_str().map(str::to_owned);
+    let configured =
+        |body: &Map<String, Value>| body.get("metadata")?.get(CONFIGURED_BYTES)?.as_str().map(str::to_owned);
     let size = existing.get("max_bytes").and_then(Value::as_i64).unwrap_or(-1);
     configured(&wanted.body) == configured(existing) && (1..=wanted.max_bytes).contains(&size)
 }
@@ -167,7 +169,11 @@ pub(super) fn consumer_mismatch(
         return mismatch("ack_policy", format!("{:?}", wanted.ack_policy), format!("{:?}", found.ack_policy));
     }
     if found.deliver_policy != wanted.deliver_policy {
-        return mismatch("deliver_policy", format!("{:?}", wanted.deliver_policy), format!("{:?}", found.deliver_policy));
+        return mismatch(
+            "deliver_policy",
+            format!("{:?}", wanted.deliver_policy),
+            format!("{:?}", found.deliver_policy),
+        );
     }
     if !found.filter_subject.is_empty() || !found.filter_subjects.is_empty() {
         return mismatch("filter_subject", String::new(), found.filter_subject.clone());
