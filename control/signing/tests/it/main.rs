@@ -1,0 +1,1 @@
+//! Tests of the signing context through its public face.
