@@ -17,6 +17,8 @@ use crate::api::{ApiError, NodeApi};
 use crate::clock;
 use crate::transport::{Backoff, BackoffPolicy};
 
+/// An agent reads lines through a buffer of 64 KiB; a longer line ends the stream.
+pub const MAX_LINE_BYTES: usize = 65_535;
 /// A stream that says nothing for this long is dropped.
 pub const IDLE_LIMIT: Duration = Duration::from_secs(90);
 /// How long to wait where the deployment has no bus.
@@ -159,6 +161,7 @@ impl Follower {
     async fn read(&mut self, mut stream: crate::transport::Streaming, out: &mpsc::Sender<StreamEvent>) -> Ending {
         self.cursor.connected();
         let mut parser = Parser::default();
+        let mut line_bytes = 0;
         let cut_at = self.options.cut_after.map(|after| Instant::now() + after);
         loop {
             let next = timeout(self.options.idle, stream.body.chunk());
@@ -175,6 +178,12 @@ impl Follower {
                 Ok(Ok(None)) => return Ending::Clean,
                 Ok(Ok(Some(bytes))) => bytes,
             };
+            for byte in &bytes {
+                line_bytes = if *byte == b'\n' { 0 } else { line_bytes + 1 };
+                if line_bytes > MAX_LINE_BYTES {
+                    return Ending::Broken("a line is longer than 64 KiB".to_owned());
+                }
+            }
             for item in parser.feed(&bytes) {
                 let event = match item {
                     Item::Comment(_) => StreamEvent::Comment,

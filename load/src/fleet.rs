@@ -112,6 +112,8 @@ pub struct FleetConfig {
     pub events: bool,
     /// Cut every event stream after this long and come back with the cursor.
     pub cut_streams: Option<Duration>,
+    /// Pull the state whenever a stream opens or an event arrives, as agents do. Needs `events`.
+    pub pulls: bool,
     /// More Nodes that enrol while a phase runs, so that every stream has events to carry. Needs an operator.
     pub joins: usize,
     /// How long batches that are not settled at the end of a phase are still sent.
@@ -145,6 +147,9 @@ pub enum FleetError {
         /// The refusal.
         source: ApiError,
     },
+    /// Stopped while setting up.
+    #[error("stopped before the first phase")]
+    Stopped,
     /// A file could not be written or read.
     #[error("{0}")]
     Io(PathBuf, #[source] std::io::Error),
@@ -165,7 +170,11 @@ pub async fn run(config: FleetConfig, stop: watch::Receiver<bool>) -> Result<Fle
     let progress = Arc::new(config.progress.start());
     let first = config.protocols.first().copied().unwrap_or(Protocol::H1);
     let operator = operator(&config, &dialer, first)?;
-    let ground = setup::prepare(&config, &dialer, operator, &progress).await?;
+    let mut stopped = stop.clone();
+    let ground = tokio::select! {
+        ground = Box::pin(setup::prepare(&config, &dialer, operator, &progress)) => ground?,
+        () = crate::agent::until(&mut stopped) => return Err(FleetError::Stopped),
+    };
     let mut phases = Vec::new();
     for protocol in &config.protocols {
         if *stop.borrow() {

@@ -1,3 +1,4 @@
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{Failure, duration, print, stop_signal};
 use crate::api::EncodingChoice;
-use crate::fleet::{Access, FleetConfig, FleetError, Progress, TokenLine, run};
+use crate::fleet::{Access, FleetConfig, FleetError, FleetResult, Progress, TokenLine, run};
 use crate::transport::{BackoffPolicy, Protocol, Trust};
 
 #[derive(Debug, clap::Args)]
@@ -64,6 +65,9 @@ pub(super) struct Args {
     /// Cut every event stream after this long and come back with the cursor
     #[arg(long, value_name = "AFTER", value_parser = duration, requires = "events")]
     cut_streams: Option<Duration>,
+    /// Pull the state whenever a stream opens or an event arrives, as agents do
+    #[arg(long, requires = "events")]
+    pulls: bool,
     /// Enrol so many more Nodes while a phase runs, so that the streams have something to carry
     #[arg(long, default_value_t = 0)]
     joins: usize,
@@ -110,6 +114,7 @@ impl Args {
         let config = self.config()?;
         let result = Box::pin(run(config, stop_signal())).await.map_err(|error| failure(&error))?;
         let json = serde_json::to_string_pretty(&result).map_err(|error| Failure::remote(error.to_string()))?;
+        summarise(&result);
         print(&json);
         Ok(if result.holds() { 0 } else { 2 })
     }
@@ -140,6 +145,7 @@ impl Args {
             encoding: self.encoding,
             events: self.events,
             cut_streams: self.cut_streams,
+            pulls: self.pulls,
             joins: self.joins,
             drain: self.drain,
             backoff: BackoffPolicy::default(),
@@ -150,9 +156,27 @@ impl Args {
     }
 }
 
+/// A few lines for people, beside the progress.
+fn summarise(result: &FleetResult) {
+    let mut out = std::io::stderr().lock();
+    for phase in &result.phases {
+        let (latency, failures) = (phase.latency_all, phase.errors.values().sum::<u64>());
+        let _ = writeln!(
+            out,
+            "{}: {} records/s, p50 {:.1} ms, p99 {:.1} ms, {} requests, {failures} failures",
+            phase.protocol, phase.records_per_second, latency.p50, latency.p99, phase.requests
+        );
+    }
+    if let Some(counts) = &result.verification {
+        let _ = write!(out, "{}", counts.table());
+    }
+}
+
 fn failure(error: &FleetError) -> Failure {
     match error {
-        FleetError::Config(_) | FleetError::Transport(_) | FleetError::Io(..) => Failure::mistake(error.to_string()),
+        FleetError::Config(_) | FleetError::Stopped | FleetError::Transport(_) | FleetError::Io(..) => {
+            Failure::mistake(error.to_string())
+        }
         FleetError::SetUp { source, .. } => Failure::api(source, error.to_string()),
     }
 }

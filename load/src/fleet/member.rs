@@ -35,6 +35,17 @@ pub(super) struct Common {
     pub(super) checksum: Arc<str>,
 }
 
+impl Common {
+    /// Sends a heartbeat and counts it.
+    pub(super) async fn beat(&self, api: &NodeApi) {
+        let started = Instant::now();
+        match api.heartbeat(&agent::heartbeat_body(&self.checksum)).await {
+            Ok(_) => self.tally.heartbeat(started.elapsed()),
+            Err(error) => self.tally.failed(&format!("heartbeat: {}", error.word()), false),
+        }
+    }
+}
+
 pub(super) struct Sender {
     common: Common,
     index: usize,
@@ -69,7 +80,7 @@ impl Sender {
     pub(super) async fn run(mut self, first: Instant, end: Instant) {
         let mut due = first;
         let mut stop = self.common.stop.clone();
-        let mut beat = first;
+        let mut beat = first + self.common.config.heartbeat;
         while due < end && !*stop.borrow() {
             tokio::select! {
                 () = sleep_until(due) => {}
@@ -77,7 +88,7 @@ impl Sender {
             }
             self.make(due).await;
             if due >= beat {
-                self.beat().await;
+                self.common.beat(&self.api).await;
                 beat = due + self.common.config.heartbeat;
             }
             self.flush().await;
@@ -152,14 +163,6 @@ impl Sender {
                 AuditEvent { source: "auditd", action, outcome: "success".to_owned(), timestamp }.to_json()
             })
             .collect()
-    }
-
-    async fn beat(&self) {
-        let started = Instant::now();
-        match self.api.heartbeat(&agent::heartbeat_body(&self.common.checksum)).await {
-            Ok(_) => self.common.tally.heartbeat(started.elapsed()),
-            Err(error) => self.common.tally.failed(&format!("heartbeat: {}", error.word()), false),
-        }
     }
 
     /// The signals go side by side, as an agent's three senders do.

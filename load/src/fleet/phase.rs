@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, interval_at, sleep, timeout};
 
@@ -27,6 +27,8 @@ use crate::transport::{Client, Dialer, Protocol};
 const STREAMS_PATIENCE: Duration = Duration::from_secs(30);
 /// How long after the work the last events may take.
 const LAST_EVENTS: Duration = Duration::from_secs(3);
+/// Nodes that open their connections at once before the work begins.
+const CONNECTING_AT_ONCE: usize = 64;
 /// Ledger lines between the Nodes and the file.
 const LEDGER_LINES: usize = 4_096;
 
@@ -42,7 +44,7 @@ pub(super) async fn run(
     let (ledger, writer) = ledger(ledger_path.clone())?;
     let tally = Arc::new(Tally::default());
     let apis = apis(config, dialer, ground, protocol)?;
-    let listeners = listen(config, ground, &apis).await;
+    let listeners = listen(config, ground, &apis, &tally).await;
     let common = Common {
         config: Arc::clone(config),
         recording: Arc::new(Recording::load()),
@@ -52,6 +54,7 @@ pub(super) async fn run(
         marker: format!("{}.{protocol}", ground.run),
         checksum: agent::binary_checksum().into(),
     };
+    warm_up(&common, &apis).await;
     let began = Instant::now();
     let (over, phase_over) = oneshot::channel();
     let watching = watch_over(Arc::clone(&tally), Arc::clone(display), protocol, config.duration, phase_over);
@@ -122,13 +125,32 @@ fn spawn(common: &Common, apis: Vec<(usize, NodeApi)>, began: Instant) -> JoinSe
     senders
 }
 
+/// Every Node proves that it lives before the clock starts: a fleet at work has its connections open.
+async fn warm_up(common: &Common, apis: &[(usize, NodeApi)]) {
+    let permits = Arc::new(Semaphore::new(CONNECTING_AT_ONCE));
+    let mut beats = JoinSet::new();
+    for (_, api) in apis {
+        let (common, api, permits) = (common.clone(), api.clone(), Arc::clone(&permits));
+        beats.spawn(async move {
+            let _permit = permits.acquire().await;
+            common.beat(&api).await;
+        });
+    }
+    while beats.join_next().await.is_some() {}
+}
+
 struct Listeners {
     streams: JoinSet<()>,
     seen: JoinSet<Seen>,
 }
 
 /// Opens every Node's event stream, when the run wants events, and waits until all are open.
-async fn listen(config: &FleetConfig, ground: &Ground, apis: &[(usize, NodeApi)]) -> Option<Listeners> {
+async fn listen(
+    config: &FleetConfig,
+    ground: &Ground,
+    apis: &[(usize, NodeApi)],
+    tally: &Arc<Tally>,
+) -> Option<Listeners> {
     if !config.events {
         return None;
     }
@@ -141,7 +163,11 @@ async fn listen(config: &FleetConfig, ground: &Ground, apis: &[(usize, NodeApi)]
             FollowOptions { backoff: config.backoff, cut_after: config.cut_streams, ..FollowOptions::default() };
         let (sender, receiver) = mpsc::channel(256);
         listeners.streams.spawn(Follower::new(api.clone(), keys, options).run(sender));
-        listeners.seen.spawn(stream::listen(receiver, connected.clone()));
+        let pull = Arc::new(Notify::new());
+        if config.pulls {
+            listeners.streams.spawn(stream::pull(api.clone(), Arc::clone(tally), Arc::clone(&pull)));
+        }
+        listeners.seen.spawn(stream::listen(receiver, connected.clone(), pull));
     }
     drop(connected);
     let all_open = async {
@@ -249,6 +275,7 @@ fn outcome(tally: &Tally, elapsed: Duration, phase: PhaseResult) -> PhaseResult 
         latency: counts.latencies.iter().map(|(word, latency)| (named(word), latency.into())).collect(),
         latency_all: (&all).into(),
         heartbeat: (&counts.heartbeats).into(),
+        pull: (&counts.pulls).into(),
         errors: counts.errors,
         ..phase
     }

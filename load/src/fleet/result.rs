@@ -62,6 +62,8 @@ pub struct PhaseResult {
     pub latency_all: Latency,
     /// Heartbeats.
     pub heartbeat: Latency,
+    /// Pulls of the state.
+    pub pull: Latency,
     /// How often each problem code or transport fault was met.
     pub errors: BTreeMap<String, u64>,
     /// What the event streams carried, when they were open.

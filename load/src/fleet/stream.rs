@@ -1,12 +1,16 @@
 //! What event streams carried, per Node and across the Nodes of a Domain.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use plexsphere_wire::DomainId;
 use plexsphere_wire::envelope::EventType;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use super::result::EventCounts;
+use super::tally::Tally;
+use crate::api::NodeApi;
 use crate::events::{Order, StreamEvent};
 
 /// What one Node saw.
@@ -19,16 +23,36 @@ pub(super) struct Seen {
     first: Option<u64>,
 }
 
-/// Listens until the stream's task is gone, and returns what was seen. `connected` hears of the first open stream.
-pub(super) async fn listen(mut events: mpsc::Receiver<StreamEvent>, connected: mpsc::Sender<()>) -> Seen {
+/// Listens until the stream's task is gone, and returns what was seen. `connected` hears of the first open stream, `pull`
+/// of every reason to pull.
+pub(super) async fn listen(
+    mut events: mpsc::Receiver<StreamEvent>,
+    connected: mpsc::Sender<()>,
+    pull: Arc<Notify>,
+) -> Seen {
     let mut seen = Seen::default();
     while let Some(event) = events.recv().await {
         if matches!(event, StreamEvent::Connected { .. }) && seen.counts.connects == 0 {
             let _ = connected.send(()).await;
         }
+        if matches!(event, StreamEvent::Connected { .. } | StreamEvent::Event { .. }) {
+            pull.notify_one();
+        }
         seen.take(&event);
     }
     seen
+}
+
+/// Pulls whenever there is a reason; reasons that come during a pull are one.
+pub(super) async fn pull(api: NodeApi, tally: Arc<Tally>, wanted: Arc<Notify>) {
+    loop {
+        wanted.notified().await;
+        let started = Instant::now();
+        match api.state().await {
+            Ok(_) => tally.pull(started.elapsed()),
+            Err(error) => tally.failed(&format!("pull: {}", error.word()), false),
+        }
+    }
 }
 
 impl Seen {

@@ -22,6 +22,7 @@ pub(super) struct Counts {
     pub(super) signals: BTreeMap<&'static str, SignalTotals>,
     pub(super) latencies: BTreeMap<&'static str, Histogram>,
     pub(super) heartbeats: Histogram,
+    pub(super) pulls: Histogram,
     pub(super) errors: BTreeMap<String, u64>,
     pub(super) requests: u64,
     pub(super) wire_bytes: u64,
@@ -83,6 +84,11 @@ impl Tally {
     /// A heartbeat was answered.
     pub(super) fn heartbeat(&self, latency: Duration) {
         self.lock().heartbeats.record(latency);
+    }
+
+    /// A pull was answered.
+    pub(super) fn pull(&self, latency: Duration) {
+        self.lock().pulls.record(latency);
     }
 
     /// Everything so far, and the latencies since the last call.

@@ -2,10 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{CONNECT_TIMEOUT, Dialer, Request, ResponseBody, Streaming, Target, TransportError};
+
+/// How long one address of a host is tried.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(4);
 
 pub(super) type Sender = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
 pub(super) type Stream = h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
@@ -88,19 +92,27 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<Open, TransportError> {
-        let failed = |error: &dyn std::fmt::Display| TransportError::Connect(error.to_string());
         let endpoint = self.dialer.quic()?;
         let both_families = endpoint.local_addr().is_ok_and(|local| local.is_ipv6());
-        let address = tokio::net::lookup_host((self.target.host.as_str(), self.target.port))
+        let addresses = tokio::net::lookup_host((self.target.host.as_str(), self.target.port))
             .await
             .map_err(|error| failed(&error))?
-            .find(|address| both_families || address.is_ipv4())
-            .ok_or_else(|| failed(&"the host has no usable address"))?;
-        let connection = endpoint
-            .connect(for_socket(address, both_families), &self.target.host)
-            .map_err(|error| failed(&error))?
-            .await
-            .map_err(|error| failed(&error))?;
+            .filter(|address| both_families || address.is_ipv4());
+        let mut outcome = Err(failed(&"the host has no usable address"));
+        for address in addresses {
+            // Nobody refuses a datagram, so an address without a listener must not take all the time there is.
+            let one = self.handshake(&endpoint, for_socket(address, both_families));
+            outcome = tokio::time::timeout(ADDRESS_TIMEOUT, one).await.unwrap_or(Err(TransportError::Timeout));
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    async fn handshake(&self, endpoint: &quinn::Endpoint, address: SocketAddr) -> Result<Open, TransportError> {
+        let connecting = endpoint.connect(address, &self.target.host).map_err(|error| failed(&error))?;
+        let connection = connecting.await.map_err(|error| failed(&error))?;
         let (mut driver, sender) =
             h3::client::new(h3_quinn::Connection::new(connection.clone())).await.map_err(|error| failed(&error))?;
         tokio::spawn(async move {
@@ -109,6 +121,10 @@ impl Link {
         });
         Ok(Open { sender, connection })
     }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> TransportError {
+    TransportError::Connect(error.to_string())
 }
 
 /// A socket for both families wants IPv4 addresses in their mapped form.

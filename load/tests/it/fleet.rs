@@ -30,6 +30,7 @@ fn config(platform: &Platform, out: &Path) -> FleetConfig {
         encoding: EncodingChoice::Agent,
         events: false,
         cut_streams: None,
+        pulls: false,
         joins: 0,
         drain: Duration::from_secs(10),
         backoff: quick(),
@@ -113,6 +114,7 @@ async fn streams_that_are_cut_again_and_again_lose_and_repeat_nothing() {
         protocols: vec![Protocol::H2],
         events: true,
         cut_streams: Some(Duration::from_millis(150)),
+        pulls: true,
         duration: Duration::from_secs(1),
         joins: 2,
         ..config(&platform, folder.path())
@@ -123,6 +125,9 @@ async fn streams_that_are_cut_again_and_again_lose_and_repeat_nothing() {
     assert!(events.resumed > 6 && events.believed > 100, "{events:?}");
     assert_eq!((events.distrusted, events.repeated, events.backwards), (0, 0, 0));
     assert_eq!(events.joins, 2);
+    // A pull that is under way at the end is not counted.
+    let pulls = result.phases[0].pull.count;
+    assert!((6..=platform.lock().pulls).contains(&pulls), "{pulls}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

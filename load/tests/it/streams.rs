@@ -103,6 +103,17 @@ async fn a_refused_cursor_is_dropped_and_a_lost_node_stops_following() {
 }
 
 #[tokio::test]
+async fn a_line_that_an_agent_cannot_buffer_ends_the_stream() {
+    let platform = Platform::start().await;
+    let mut events = follow(&platform, Protocol::H1, options()).await;
+    next(&mut events).await;
+    platform.lock().frames.push((EventType::NodeStateUpdated, vec![b'x'; 70_000]));
+    platform.published.send_replace(1);
+    // The stand-in cuts lines between tokens only, and there is none here.
+    assert!(matches!(next(&mut events).await, StreamEvent::Interrupted { reason, .. } if reason.contains("64 KiB")));
+}
+
+#[tokio::test]
 async fn a_silent_stream_is_dropped() {
     let platform = Platform::start().await;
     let options = FollowOptions { idle: Duration::from_millis(50), ..options() };
