@@ -1,0 +1,1 @@
+//! Tests of the audit context through its public face.
