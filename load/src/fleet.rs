@@ -175,20 +175,21 @@ pub async fn run(config: FleetConfig, stop: watch::Receiver<bool>) -> Result<Fle
         ground = Box::pin(setup::prepare(&config, &dialer, operator, &progress)) => ground?,
         () = crate::agent::until(&mut stopped) => return Err(FleetError::Stopped),
     };
+    let scene = phase::Scene { config: Arc::clone(&config), dialer, ground, display: progress, stop };
     let mut phases = Vec::new();
     for protocol in &config.protocols {
-        if *stop.borrow() {
+        if *scene.stop.borrow() {
             break;
         }
-        phases.push(phase::run(&config, &dialer, &ground, *protocol, &progress, stop.clone()).await?);
+        phases.push(Box::pin(phase::run(&scene, *protocol)).await?);
     }
-    progress.finish();
+    scene.display.finish();
     let ledgers: Vec<PathBuf> = phases.iter().map(|phase| phase.ledger.clone()).collect();
     let verification = match &config.sink {
         Some(sink) => Some(arrivals(&ledgers, sink).await?),
         None => None,
     };
-    let result = FleetResult::new(&config, started_at, ground.registration(), phases, verification);
+    let result = FleetResult::new(&config, started_at, scene.ground.registration(), phases, verification);
     write(&config, &result)?;
     Ok(result)
 }

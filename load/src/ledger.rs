@@ -187,6 +187,7 @@ mod tests {
         NodeId::from_bytes([7; 16]).unwrap()
     }
 
+    // I5
     #[test]
     fn a_record_has_the_same_key_as_sent_and_as_a_sink_holds_it() {
         let sent =

@@ -189,6 +189,7 @@ mod tests {
         assert!(large.body.starts_with(&[0x1f, 0x8b]));
     }
 
+    // I1: what is sent again is a new batch only when it is another part of the records.
     #[test]
     fn halves_hold_every_record_once_and_a_single_record_has_none() {
         let (node, choice) = (node(), EncodingChoice::Always(Encoding::Zstd));

@@ -59,6 +59,7 @@ impl Cursor {
 mod tests {
     use super::*;
 
+    // I3
     #[test]
     fn frames_after_a_reconnect_continue_above_the_cursor() {
         let mut cursor = Cursor::new();

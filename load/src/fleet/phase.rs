@@ -32,25 +32,28 @@ const CONNECTING_AT_ONCE: usize = 64;
 /// Ledger lines between the Nodes and the file.
 const LEDGER_LINES: usize = 4_096;
 
-pub(super) async fn run(
-    config: &Arc<FleetConfig>,
-    dialer: &Arc<Dialer>,
-    ground: &Ground,
-    protocol: Protocol,
-    display: &Arc<Display>,
-    stop: watch::Receiver<bool>,
-) -> Result<PhaseResult, FleetError> {
+/// What every phase of a run works with.
+pub(super) struct Scene {
+    pub(super) config: Arc<FleetConfig>,
+    pub(super) dialer: Arc<Dialer>,
+    pub(super) ground: Ground,
+    pub(super) display: Arc<Display>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+pub(super) async fn run(scene: &Scene, protocol: Protocol) -> Result<PhaseResult, FleetError> {
+    let Scene { config, ground, display, stop, .. } = scene;
     let ledger_path = config.out.join(format!("{protocol}.ledger.ndjson"));
     let (ledger, writer) = ledger(ledger_path.clone())?;
     let tally = Arc::new(Tally::default());
-    let apis = apis(config, dialer, ground, protocol)?;
-    let listeners = listen(config, ground, &apis, &tally).await;
+    let apis = apis(scene, protocol)?;
+    let listeners = listen(scene, &apis, &tally).await;
     let common = Common {
         config: Arc::clone(config),
         recording: Arc::new(Recording::load()),
         tally: Arc::clone(&tally),
         ledger,
-        stop,
+        stop: stop.clone(),
         marker: format!("{}.{protocol}", ground.run),
         checksum: agent::binary_checksum().into(),
     };
@@ -62,7 +65,7 @@ pub(super) async fn run(
     let mut senders = spawn(&common, apis, began);
     let mut stopped = common.stop.clone();
     drop(common);
-    let joined = joins(config, dialer, ground, protocol, &tally);
+    let joined = joins(scene, protocol, &tally);
     let joins = tokio::select! {
         joined = Box::pin(joined) => joined,
         () = agent::until(&mut stopped) => 0,
@@ -96,12 +99,8 @@ fn ledger(path: PathBuf) -> Result<(mpsc::Sender<Entry>, JoinHandle<std::io::Res
     Ok((sender, writer))
 }
 
-fn apis(
-    config: &FleetConfig,
-    dialer: &Arc<Dialer>,
-    ground: &Ground,
-    protocol: Protocol,
-) -> Result<Vec<(usize, NodeApi)>, FleetError> {
+fn apis(scene: &Scene, protocol: Protocol) -> Result<Vec<(usize, NodeApi)>, FleetError> {
+    let Scene { config, dialer, ground, .. } = scene;
     let mut apis = Vec::with_capacity(ground.members.len());
     for member in &ground.members {
         let client = Arc::new(Client::new(dialer, &config.url, protocol)?);
@@ -145,12 +144,8 @@ struct Listeners {
 }
 
 /// Opens every Node's event stream, when the run wants events, and waits until all are open.
-async fn listen(
-    config: &FleetConfig,
-    ground: &Ground,
-    apis: &[(usize, NodeApi)],
-    tally: &Arc<Tally>,
-) -> Option<Listeners> {
+async fn listen(scene: &Scene, apis: &[(usize, NodeApi)], tally: &Arc<Tally>) -> Option<Listeners> {
+    let Scene { config, ground, .. } = scene;
     if !config.events {
         return None;
     }
@@ -195,7 +190,8 @@ impl Listeners {
 }
 
 /// Enrols the extra Nodes, evenly over the phase.
-async fn joins(config: &FleetConfig, dialer: &Arc<Dialer>, ground: &Ground, protocol: Protocol, tally: &Tally) -> u64 {
+async fn joins(scene: &Scene, protocol: Protocol, tally: &Tally) -> u64 {
+    let Scene { config, dialer, ground, .. } = scene;
     let pause = config.duration / u32::try_from(config.joins).unwrap_or(u32::MAX).saturating_add(1);
     let mut joined = 0;
     for index in 0..config.joins {

@@ -110,6 +110,7 @@ async fn registration_tries_again_after_faults_with_the_same_nonce_and_key_and_s
     assert_eq!(platform.lock().registrations.len(), 2);
 }
 
+// I1
 #[tokio::test]
 async fn a_kept_batch_is_sent_again_byte_for_byte_and_a_large_one_in_halves() {
     let platform = Platform::start().await;

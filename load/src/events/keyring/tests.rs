@@ -64,6 +64,7 @@ fn rotation(new: &str, seed: u8, previous: Option<(&str, Timestamp)>) -> String 
     payload.to_string()
 }
 
+// I2
 #[test]
 fn an_envelope_under_the_pinned_key_is_believed_and_one_under_another_key_is_not() {
     let mut ring = ring();
