@@ -1,6 +1,7 @@
 //! What setting a run up needs from the operator's side.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method};
@@ -10,7 +11,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{ApiError, decode};
-use crate::transport::{Client, Request};
+use crate::transport::{Backoff, BackoffPolicy, Client, Request};
+
+/// How often an operation is asked for that the platform has no room for.
+const ATTEMPTS: u32 = 8;
 
 /// A Resource that a Node can enrol for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +96,19 @@ impl OperatorApi {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, self.authorization.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let body = body.to_string().into();
-        decode(&self.client.send(Request { method: Method::POST, path, headers, body }).await?)
+        let request = Request { method: Method::POST, path, headers, body: body.to_string().into() };
+        let mut backoff = Backoff::new(BackoffPolicy::default());
+        let mut attempts = 1;
+        loop {
+            let outcome: Result<T, ApiError> = decode(&self.client.send(request.clone()).await?);
+            // Only what was refused before any work may be asked for again: these operations are not idempotent.
+            let refused = outcome.as_ref().err().and_then(ApiError::refused);
+            let Some(refused) = refused.filter(|refused| matches!(refused.status, 429 | 503) && attempts < ATTEMPTS)
+            else {
+                return outcome;
+            };
+            tokio::time::sleep(refused.retry_after_seconds.map_or_else(|| backoff.wait(), Duration::from_secs)).await;
+            attempts += 1;
+        }
     }
 }

@@ -78,10 +78,11 @@ impl Args {
                 Output::Text => happening.to_string(),
             };
             if !print(&line) {
-                break;
+                // Whoever wanted to know is gone.
+                agent.abort();
+                return Ok(0);
             }
         }
-        drop(happenings);
         match agent.await {
             Ok(Ok(())) => Ok(0),
             Ok(Err(error)) => Err(failure(&error)),

@@ -65,11 +65,10 @@ impl Link {
                 return Err(broken(&error));
             }
         };
-        if !request.body.is_empty() {
-            stream.send_data(request.body).await.map_err(|error| broken(&error))?;
-        }
-        stream.finish().await.map_err(|error| broken(&error))?;
-        let (parts, ()) = stream.recv_response().await.map_err(|error| broken(&error))?.into_parts();
+        // A server may answer without reading the body, and then refuses to take the rest: the answer counts.
+        let sent = send(&mut stream, request.body).await;
+        let response = stream.recv_response().await;
+        let (parts, ()) = response.map_err(|error| broken(&sent.err().unwrap_or(error)))?.into_parts();
         Ok(Streaming { status: parts.status, headers: parts.headers, body: ResponseBody::quic(stream, sender) })
     }
 
@@ -121,6 +120,13 @@ impl Link {
         });
         Ok(Open { sender, connection })
     }
+}
+
+async fn send(stream: &mut Stream, body: Bytes) -> Result<(), h3::error::StreamError> {
+    if !body.is_empty() {
+        stream.send_data(body).await?;
+    }
+    stream.finish().await
 }
 
 fn failed(error: &dyn std::fmt::Display) -> TransportError {
