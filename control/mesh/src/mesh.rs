@@ -106,21 +106,13 @@ impl Mesh {
     /// Takes heartbeats into the database.
     #[must_use]
     pub fn heartbeats(&self) -> Heartbeats {
-        Heartbeats {
-            db: self.parts.db.clone(),
-            clock: Arc::clone(&self.parts.clock),
-            served: Arc::clone(&self.served),
-        }
+        Heartbeats { db: self.parts.db.clone(), clock: Arc::clone(&self.parts.clock), served: Arc::clone(&self.served) }
     }
 
     /// Answers the edges' heartbeat batches: a service for the driver.
     #[must_use]
     pub fn heartbeat_responder(&self, nats: async_nats::Client) -> HeartbeatResponder {
-        HeartbeatResponder {
-            beats: self.heartbeats(),
-            nats,
-            concurrency: self.config.heartbeat_concurrency.max(1),
-        }
+        HeartbeatResponder { beats: self.heartbeats(), nats, concurrency: self.config.heartbeat_concurrency.max(1) }
     }
 
     /// The task that applies lapsed thresholds, on [`ReachabilitySweeper::SCHEDULE`].

@@ -11,7 +11,7 @@ use crate::model::reachability::{Reachability, ReachabilityState};
 /// A Node's reachability.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Reachability)]
-pub struct ReachabilityView {
+pub(crate) struct ReachabilityView {
     /// The judgement.
     #[schema(inline)]
     pub state: ReachabilityState,

@@ -66,24 +66,14 @@ pub(crate) async fn allocate(
     now: Timestamp,
 ) -> Result<Option<IpAddr>, Fault> {
     let (range, reserved) = (plan.range(), plan.reserved_text());
-    let floor: Option<IpAddr> = sqlx::query_scalar(FLOOR)
-        .bind(domain.uuid())
-        .bind(range)
-        .bind(&reserved)
-        .fetch_optional(&mut **tx)
-        .await?;
+    let floor: Option<IpAddr> =
+        sqlx::query_scalar(FLOOR).bind(domain.uuid()).bind(range).bind(&reserved).fetch_optional(&mut **tx).await?;
     let spans = plan.spans_from(floor);
     let (first, last): (Vec<IpAddr>, Vec<IpAddr>) = spans.iter().map(|span| (span.first, span.last)).unzip();
     let found: Option<IpAddr> =
         sqlx::query_scalar(LOWEST_FREE).bind(domain.uuid()).bind(first).bind(last).fetch_optional(&mut **tx).await?;
     let Some(ip) = found else { return Ok(None) };
-    sqlx::query(INSERT)
-        .bind(domain.uuid())
-        .bind(ip)
-        .bind(node.uuid())
-        .bind(now.inner())
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query(INSERT).bind(domain.uuid()).bind(ip).bind(node.uuid()).bind(now.inner()).execute(&mut **tx).await?;
     sqlx::query(RAISE_FLOOR)
         .bind(domain.uuid())
         .bind(range)

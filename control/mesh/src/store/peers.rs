@@ -95,8 +95,7 @@ pub(crate) const LIST: &str = "
 
 /// Every live Peer of the Domain, by Node id.
 pub(crate) async fn list(tx: &mut Tx, domain: DomainId) -> Result<Vec<PeerView>, Fault> {
-    let rows: Vec<(Uuid, IpAddr, Vec<u8>)> =
-        sqlx::query_as(LIST).bind(domain.uuid()).fetch_all(&mut **tx).await?;
+    let rows: Vec<(Uuid, IpAddr, Vec<u8>)> = sqlx::query_as(LIST).bind(domain.uuid()).fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(view).collect())
 }
 
@@ -106,12 +105,7 @@ fn view((node, mesh_ip, public_key): (Uuid, IpAddr, Vec<u8>)) -> PeerView {
 
 /// A Peer as others program it. Nothing is known of where it can be reached until endpoints are reported.
 pub(crate) fn peer_view(node_id: NodeId, mesh_ip: IpAddr, public_key: &[u8]) -> PeerView {
-    PeerView {
-        node_id,
-        mesh_ip: mesh_ip.to_string(),
-        public_key: STANDARD.encode(public_key),
-        fallback_endpoint: None,
-    }
+    PeerView { node_id, mesh_ip: mesh_ip.to_string(), public_key: STANDARD.encode(public_key), fallback_endpoint: None }
 }
 
 pub(crate) const DOMAIN_OF: &str = "SELECT domain_id FROM mesh.peers WHERE node_id = $1 AND deregistered_at IS NULL";

@@ -65,9 +65,9 @@ pub(crate) const BEAT: &str = "
     SELECT p.node_id,
            COALESCE(w.last_heartbeat_at, r.last_heartbeat_at, beat.at),
            (COALESCE(s.mesh_version, 0) < d.mesh_version
-                AND d.mesh_version_at <= $6 - d.heartbeat_interval_ms * interval '1 millisecond')
+                AND d.mesh_version_at <= $6::timestamptz - d.heartbeat_interval_ms * interval '1 millisecond')
             OR (COALESCE(s.node_version, 0) < p.node_version
-                AND p.node_version_at <= $6 - d.heartbeat_interval_ms * interval '1 millisecond')
+                AND p.node_version_at <= $6::timestamptz - d.heartbeat_interval_ms * interval '1 millisecond')
     FROM beat
     JOIN mesh.peers p ON p.node_id = beat.node_id AND p.deregistered_at IS NULL
     JOIN mesh.domains d ON d.domain_id = p.domain_id
@@ -160,9 +160,8 @@ pub(crate) async fn sweep(
 ) -> Result<Vec<(DomainId, ReachabilityChange)>, Fault> {
     let rows: Vec<(Uuid, Uuid, String, String, OffsetDateTime)> =
         sqlx::query_as(SWEEP).bind(now.inner()).bind(limit).fetch_all(&mut **tx).await?;
-    let state = |word: &str| {
-        ReachabilityState::parse(word).ok_or(Fault::Invariant("a reachability state has a known word"))
-    };
+    let state =
+        |word: &str| ReachabilityState::parse(word).ok_or(Fault::Invariant("a reachability state has a known word"));
     rows.into_iter()
         .map(|(domain, node, from, to, at)| {
             let change = ReachabilityChange {

@@ -41,7 +41,10 @@ fn an_ipv6_pool_keeps_its_last_address_and_never_gives_its_first() {
     let spans = plan.spans_from(None);
     assert_eq!(spans, [Span { first: "fd00::1".parse().unwrap(), last: "fd00::3".parse().unwrap() }]);
     let whole = AddressPlan::new(net("::/0"), None, &[net("8000::/1")]);
-    assert_eq!(whole.spans_from(None).last().unwrap().last, "7fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse::<IpAddr>().unwrap());
+    assert_eq!(
+        whole.spans_from(None).last().unwrap().last,
+        "7fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse::<IpAddr>().unwrap()
+    );
 }
 
 #[test]

@@ -60,7 +60,11 @@ fn a_read_behind_a_lagging_sweeper_names_the_threshold_instant() {
     assert_eq!(heard.at(second(120), &POLICY).changed_at, second(100));
     assert_eq!(heard.at(second(120), &POLICY).state, Stale);
     assert_eq!(heard.at(second(900), &POLICY).changed_at, second(310));
-    let longer = ReachabilityPolicy { stale_after: Duration::from_secs(2_000), unreachable_after: Duration::from_secs(3_000), ..POLICY };
+    let longer = ReachabilityPolicy {
+        stale_after: Duration::from_secs(2_000),
+        unreachable_after: Duration::from_secs(3_000),
+        ..POLICY
+    };
     assert_eq!(heard.at(second(900), &POLICY).at(second(900), &longer).state, Healthy);
 }
 

@@ -1,0 +1,238 @@
+use std::io::Read as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use plexsphere_kernel::authz::AuthzUnavailable;
+use plexsphere_kernel::http::pipeline::Throttle;
+use plexsphere_kernel::http::{Gates, serve};
+use plexsphere_kernel::principal::NodePlace;
+use plexsphere_kernel::{
+    AuditLog, AuditRecord, Authenticated, Authenticator, Authorizer, Clock as _, Decision, Fault, ObjectRef, Principal,
+    PrincipalScope, Subject, Tx,
+};
+use plexsphere_mesh::{Blocks, PolicyBlock, ReadRefusal, SessionsBlock};
+use plexsphere_testkit::logs;
+use plexsphere_wire::{DenialReason, NodeId, PrincipalId, Problem, ResourceId};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tower::ServiceExt as _;
+
+use crate::world::{World, world, world_with};
+
+#[tokio::test]
+async fn a_lone_node_pulls_every_member_in_its_order_and_empty_form() {
+    let _logs = logs::guard();
+    let world = world().await;
+    let node = world.join().await;
+    let entries = r#"{"metadata":[],"data":[],"reports":[]}"#;
+    let expected = format!(
+        r#"{{"peers":[],"reachability":{{"state":"unreachable","changed_at":"2027-01-15T08:00:00Z"}},"policy":null,"bridge":null,"state":{entries},"reports":{entries},"executions":[],"sessions":[]}}"#
+    );
+    assert_eq!(world.pull(node).await, expected);
+    world.accept(vec![world.beat(node)]).await;
+    let pulled: Value = serde_json::from_str(&world.pull(node).await).unwrap();
+    assert_eq!(pulled["reachability"]["last_heartbeat_at"], "2027-01-15T08:00:00Z");
+    world.leave(node).await;
+    assert!(matches!(world.mesh.states().pull(node, false).await, Err(ReadRefusal::NotFound)));
+}
+
+#[tokio::test]
+async fn two_pulls_are_byte_equal_sorted_and_without_oneself_in_both_codings() {
+    let world = world().await;
+    let mut nodes = Vec::new();
+    for _ in 0..5 {
+        nodes.push(world.join().await);
+    }
+    let own = nodes[2];
+    let first = world.pull(own).await;
+    assert_eq!(first, world.pull(own).await);
+    let packed = world.mesh.states().pull(own, true).await.unwrap();
+    let mut unpacked = String::new();
+    flate2::read::GzDecoder::new(packed.body.as_slice()).read_to_string(&mut unpacked).unwrap();
+    assert!(packed.gzip);
+    assert_eq!(unpacked, first);
+    let pulled: Value = serde_json::from_str(&first).unwrap();
+    let seen: Vec<String> =
+        pulled["peers"].as_array().unwrap().iter().map(|peer| peer["node_id"].as_str().unwrap().to_owned()).collect();
+    let mut expected: Vec<String> = nodes.iter().filter(|node| **node != own).map(NodeId::to_string).collect();
+    expected.sort();
+    assert_eq!(seen, expected);
+    world.leave(nodes[0]).await;
+    assert!(!world.pull(own).await.contains(&nodes[0].to_string()), "a change is seen by the next pull");
+}
+
+#[tokio::test]
+async fn ten_thousand_peers_are_pulled_from_one_rendered_list() {
+    let world = world().await;
+    let node = world.join().await;
+    let fill = "
+        INSERT INTO mesh.peers (peer_id, node_id, domain_id, project_id, public_key, mesh_ip, node_version_at, created_at)
+        SELECT gen_random_uuid(), gen_random_uuid(), $1, $1, decode(lpad(to_hex(n), 64, '0'), 'hex'),
+               '100.64.0.1'::inet + n, now(), now()
+        FROM generate_series(1, 9999) n";
+    sqlx::query(fill).bind(world.domain.uuid()).execute(&world.db.pool()).await.unwrap();
+    let states = world.mesh.states();
+    let first = states.pull(node, false).await.unwrap().body;
+    assert!((1_300_000..10 * 1024 * 1024).contains(&first.len()), "{}", first.len());
+    // Without their rows, only a list read before can answer: the version has not moved.
+    let sql = "DELETE FROM mesh.peers WHERE node_id <> $1";
+    sqlx::query(sql).bind(node.uuid()).execute(&world.db.pool()).await.unwrap();
+    let packed = states.pull(node, true).await.unwrap();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..20 {
+        let begun = Instant::now();
+        assert_eq!(states.pull(node, true).await.unwrap(), packed);
+        slowest = slowest.max(begun.elapsed());
+    }
+    assert!(slowest < Duration::from_millis(200), "{slowest:?}");
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(packed.body.as_slice()).read_to_end(&mut unpacked).unwrap();
+    assert_eq!(unpacked, first);
+    assert!(packed.body.len() < first.len());
+}
+
+struct Policy(&'static str);
+struct Broken;
+
+#[async_trait]
+impl PolicyBlock for Policy {
+    async fn for_node(&self, _: &mut Tx, _: NodeId) -> Result<Option<Box<RawValue>>, Fault> {
+        Ok(Some(RawValue::from_string(self.0.to_owned()).unwrap()))
+    }
+}
+
+#[async_trait]
+impl PolicyBlock for Broken {
+    async fn for_node(&self, tx: &mut Tx, _: NodeId) -> Result<Option<Box<RawValue>>, Fault> {
+        sqlx::query("SELECT 1 / 0").execute(&mut **tx).await?;
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl SessionsBlock for Broken {
+    async fn for_node(&self, tx: &mut Tx, _: NodeId) -> Result<Box<RawValue>, Fault> {
+        sqlx::query("SELECT 1 / 0").execute(&mut **tx).await?;
+        Err(Fault::Invariant("not reached"))
+    }
+}
+
+#[tokio::test]
+async fn a_failing_provider_fails_the_pull_but_unknown_sessions_are_said() {
+    let logs = logs::guard();
+    logs.expect("a pull goes without sessions");
+    let policy = r#"{"revision_id":"x","fingerprint":"y","rules":[]}"#;
+    let blocks =
+        Blocks { policy: Some(Arc::new(Policy(policy))), sessions: Some(Arc::new(Broken)), ..Blocks::default() };
+    let world = world_with(blocks).await;
+    let node = world.join().await;
+    for _ in 0..2 {
+        let pulled = world.pull(node).await;
+        assert!(pulled.contains(&format!(r#""policy":{policy},"#)), "{pulled}");
+        assert!(pulled.ends_with(r#""sessions":null}"#), "{pulled}");
+    }
+    let world = world_with(Blocks { policy: Some(Arc::new(Broken)), ..Blocks::default() }).await;
+    let node = world.join().await;
+    assert!(matches!(world.mesh.states().pull(node, false).await, Err(ReadRefusal::Fault(_))));
+}
+
+/// Callers by the text of their bearer: a Node by its id behind `nsk_`, anything else an operator without relations,
+/// `admin` one with all.
+struct Callers(NodePlace);
+
+#[async_trait]
+impl Authenticator for Callers {
+    async fn operator(&self, bearer: &str) -> Result<Authenticated, Problem> {
+        let id = if bearer == "admin" { 1 } else { 2 };
+        let subject = Subject::User(PrincipalId::from_uuid(uuid::Uuid::from_u128(id)));
+        Ok(Authenticated::Operator { principal: Principal { subject, scope: PrincipalScope::Platform }, token: None })
+    }
+
+    async fn node(&self, bearer: &str) -> Result<Authenticated, Problem> {
+        let node = bearer.strip_prefix("nsk_").unwrap().parse().unwrap();
+        Ok(Authenticated::Node(NodePlace { node, ..self.0.clone() }))
+    }
+}
+
+#[async_trait]
+impl Authorizer for Callers {
+    async fn check(&self, who: &Principal, relation: &str, _: &ObjectRef) -> Result<Decision, AuthzUnavailable> {
+        assert_eq!(relation, "node-agent");
+        Ok(if who.subject.uuid().as_u128() == 1 {
+            Decision::Allowed { relation_path: Vec::new() }
+        } else {
+            Decision::Denied { reason: DenialReason::InsufficientRelation, relation_path: Vec::new() }
+        })
+    }
+}
+
+#[async_trait]
+impl AuditLog for Callers {
+    async fn record(&self, _: &mut Tx, _: AuditRecord) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn record_alone(&self, _: AuditRecord) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+async fn call(world: &World, path: &str, bearer: &str) -> (u16, Option<String>, Vec<u8>) {
+    let now = world.clock.now();
+    let place = NodePlace {
+        node: NodeId::mint(now),
+        domain: world.domain,
+        project: world.project,
+        resource: ResourceId::mint(now),
+    };
+    let callers = Arc::new(Callers(place));
+    let gates = Arc::new(Gates {
+        authenticator: callers.clone(),
+        authorizer: callers.clone(),
+        audit: callers,
+        clock: world.clock.clone(),
+        throttle: Throttle::new(1, 1_000),
+    });
+    let request = http::Request::get(path)
+        .header("authorization", format!("Bearer {bearer}"))
+        .header("accept-encoding", "gzip")
+        .body(axum::body::Body::empty())
+        .unwrap();
+    let response = serve(world.mesh.operations(), &gates).oneshot(request).await.unwrap();
+    let coding = response.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned());
+    let status = response.status().as_u16();
+    let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    (status, coding, body.to_vec())
+}
+
+#[tokio::test]
+async fn the_gate_tells_own_from_foreign_and_absence_only_to_those_who_may_know() {
+    let world = world().await;
+    let (a, b) = (world.join().await, world.join().await);
+    let (state, reachability) = (format!("/v1/nodes/{a}/state"), format!("/v1/nodes/{a}/reachability"));
+    let (status, coding, body) = call(&world, &state, &format!("nsk_{a}")).await;
+    assert_eq!((status, coding.as_deref()), (200, Some("gzip")));
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(body.as_slice()).read_to_string(&mut text).unwrap();
+    assert!(text.contains(&b.to_string()) && !text.contains(&a.to_string()));
+    let (status, _, body) = call(&world, &reachability, "admin").await;
+    assert_eq!(
+        (status, body.as_slice()),
+        (200, br#"{"state":"unreachable","changed_at":"2027-01-15T08:00:00Z"}"#.as_slice())
+    );
+    let code = |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap()["code"].as_str().unwrap().to_owned();
+    let stranger = NodeId::mint(world.clock.now());
+    for path in ["state", "reachability"] {
+        let of = |node: NodeId| format!("/v1/nodes/{node}/{path}");
+        for (path, bearer, expected) in [
+            (of(a), format!("nsk_{b}"), (403, "node_id_mismatch")),
+            (of(a), "nobody".to_owned(), (403, "insufficient_relation")),
+            (of(stranger), "nobody".to_owned(), (403, "insufficient_relation")),
+            (of(stranger), "admin".to_owned(), (404, "node_not_found")),
+        ] {
+            let (status, coding, body) = call(&world, &path, &bearer).await;
+            assert_eq!((status, code(&body).as_str(), coding), (expected.0, expected.1, None));
+        }
+    }
+}
