@@ -35,6 +35,7 @@ const FETCH_MESSAGES: usize = 256;
 /// Bounds what a fetch of large messages holds in memory; the largest message is well below it.
 const FETCH_BYTES: usize = 32 << 20;
 const FETCH_WAIT: Duration = Duration::from_millis(500);
+const FETCH_SILENCE: Duration = Duration::from_millis(1_500);
 const MERGE_MESSAGES: usize = 64;
 /// Most canonical bytes of one merged request.
 const MERGE_BYTES: usize = 4 << 20;
@@ -162,7 +163,8 @@ impl Consumer {
         let batch = pull.batch().max_messages(most).max_bytes(FETCH_BYTES).expires(FETCH_WAIT);
         let mut batch = batch.messages().await?;
         let mut messages: Vec<Held> = Vec::new();
-        while let Some(next) = batch.next().await {
+        // The server ends a fetch by itself; one that hears nothing for longer was lost with its connection.
+        while let Ok(Some(next)) = tokio::time::timeout(FETCH_SILENCE, batch.next()).await {
             match next {
                 Ok(message) => messages.extend(Held::new(message)),
                 // What came before the failure is as good as any.

@@ -199,3 +199,44 @@ impl RouteMetrics {
 fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_of_the_design_is_there_under_its_name() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry).route(Route::SiemAudit);
+        metrics.settled(Outcome::Delivered, 3);
+        metrics.partial(1);
+        metrics.request(0.1, 10);
+        metrics.redelivery();
+        metrics.dead_letter(Reason::Partial);
+        metrics.lag(std::time::Duration::from_secs(1));
+        metrics.backlog(1, 2, 3);
+        metrics.breaker(2);
+        metrics.skipped(1);
+        metrics.recreated();
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for wanted in [
+            r#"batches_total{consumer="siem-audit",outcome="delivered"} 1"#,
+            r#"records_total{consumer="siem-audit",outcome="delivered"} 3"#,
+            r#"partial_records_total{consumer="siem-audit"} 1"#,
+            r#"request_seconds_count{consumer="siem-audit"} 1"#,
+            r#"request_bytes_sum{consumer="siem-audit"} 10.0"#,
+            r#"redeliveries_total{consumer="siem-audit"} 1"#,
+            r#"dead_letters_total{consumer="siem-audit",reason="partial"} 1"#,
+            r#"lag_seconds_count{consumer="siem-audit"} 1"#,
+            r#"pending{consumer="siem-audit"} 1"#,
+            r#"ack_pending{consumer="siem-audit"} 2"#,
+            r#"oldest_seconds{consumer="siem-audit"} 3"#,
+            r#"breaker_state{consumer="siem-audit"} 2"#,
+            r#"skipped_total{consumer="siem-audit"} 1"#,
+            r#"consumer_recreated_total{consumer="siem-audit"} 1"#,
+        ] {
+            assert!(text.contains(&format!("\nplexsphere_obs_route_{wanted}\n")), "{wanted} is not in\n{text}");
+        }
+    }
+}

@@ -164,3 +164,33 @@ async fn a_process_that_dies_before_the_acknowledgement_is_followed_by_the_same_
     assert_eq!(first.bytes, second.bytes);
     world.end(running).await;
 }
+
+#[tokio::test]
+async fn a_replica_that_does_not_route_keeps_the_streams_and_drains_nothing() {
+    let _logs = logs::guard();
+    let mut world = World::new().await;
+    world.config.routing_enabled = false;
+    let running = world.start().await;
+    world.publish(Signal::Logs, &origin(), &log("waits")).await;
+    running.shutdown().await;
+    assert_eq!(world.unacknowledged(Route::LokiLogs).await, 1);
+    assert!(world.receiver.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_backlog_of_large_batches_is_fetched_piece_by_piece() {
+    let _logs = logs::guard();
+    let mut world = World::new().await;
+    world.config.topology.logs_max_bytes = 128 << 20;
+    plexsphere_pipelines::streams::ensure(&world.jetstream, &world.config.topology).await.unwrap();
+    let from = origin();
+    let line = "x".repeat(60_000);
+    for n in 0..40 {
+        let body: String = (0..18).map(|record| log(&format!("{n}/{record} {line}"))).collect();
+        world.publish(Signal::Logs, &from, &body).await;
+    }
+    let running = world.start().await;
+    world.until_settled(Route::LokiLogs).await;
+    assert_eq!(world.receiver.accepted().iter().map(|seen| seen.records()).sum::<usize>(), 40 * 18);
+    world.end(running).await;
+}
