@@ -68,9 +68,9 @@ enum ObsCommand {
         /// The consumer whose dead letters are meant, such as `loki-logs`.
         #[arg(long)]
         consumer: String,
-        /// Only those of this Domain.
+        /// The Domain whose dead letters are meant.
         #[arg(long)]
-        domain: Option<String>,
+        domain: String,
     },
     /// Print the records in a file sink's folder, one JSON object a line.
     Records {

@@ -86,3 +86,33 @@ pub(crate) fn doctor(output: Output) -> ExitCode {
     }
     if checks.iter().any(|check| check.outcome == Outcome::Fail) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
+
+/// Sends dead letters back to the stream they came from.
+pub(crate) async fn replay_dead(config: Config, consumer: String, domain: String) -> Result<(), String> {
+    use plexsphere_pipelines::Route;
+    let route = Route::ALL
+        .into_iter()
+        .find(|route| route.durable() == consumer)
+        .ok_or_else(|| format!("`{consumer}` is none of: {}", Route::ALL.map(Route::durable).join(", ")))?;
+    let domain = domain.parse().map_err(|error| format!("`--domain` is no Domain id: {error}"))?;
+    let client = crate::roles::connect_bus(&config.nats.url, "replay").await?;
+    let jetstream = async_nats::jetstream::new(client);
+    let count =
+        plexsphere_pipelines::replay_dead(&jetstream, route, domain).await.map_err(|error| sentence(&error))?;
+    say(json!({ "consumer": consumer, "replayed": count }));
+    Ok(())
+}
+
+/// Prints the records of a file sink's folder, one JSON object a line.
+pub(crate) fn records(folder: &Path, signal: Option<&str>, node: Option<&str>) -> Result<ExitCode, String> {
+    let records = plexsphere_pipelines::read_records(folder).map_err(|error| sentence(&error))?;
+    for record in records {
+        let (of, record) = record.map_err(|error| sentence(&error))?;
+        let wanted = signal.is_none_or(|signal| of.as_str() == signal)
+            && node.is_none_or(|node| record.node_id.to_string() == node);
+        if wanted {
+            say(serde_json::to_string(&record).map_err(|error| error.to_string())?);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -23,6 +23,8 @@ pub struct Config {
     pub control: ControlConfig,
     /// Keys that encrypt keys; control only.
     pub custody: CustodyConfig,
+    /// What edges show to clients over TLS.
+    pub tls: TlsConfig,
     /// The edge role.
     pub edge: EdgeConfig,
     /// The pipelines role.
@@ -104,6 +106,16 @@ pub struct CustodyConfig {
     pub nsk_ring_file: Option<PathBuf>,
     /// The ring that seals signing keys, in the same form.
     pub signing_ring_file: Option<PathBuf>,
+}
+
+/// What edges show to clients over TLS; needed when `edge.listen.https` is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate chain, PEM. ECDSA is much cheaper than RSA when streams reconnect.
+    pub cert_file: Option<PathBuf>,
+    /// The private key, PEM.
+    pub key_file: Option<PathBuf>,
 }
 
 impl Default for DatabaseConfig {

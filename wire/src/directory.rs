@@ -18,7 +18,7 @@ pub fn domain_key(domain: DomainId) -> String {
 }
 
 /// What a bucket key names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DirectoryKey {
     /// A Node.
     Node(NodeId),

@@ -11,7 +11,9 @@ pub use canonical::canonical_json;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
+pub use ed25519_dalek::{SigningKey, VerifyingKey};
+
+use ed25519_dalek::Signature;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

@@ -77,6 +77,75 @@ pub(crate) struct MetricSample {
     pub(crate) timestamp: Timestamp,
 }
 
+/// The severity of a log line, as syslog has it.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogSeverity {
+    /// The system is unusable.
+    Emerg,
+    /// Must be acted on at once.
+    Alert,
+    /// Critical.
+    Crit,
+    /// An error.
+    Err,
+    /// A warning.
+    Warning,
+    /// Normal but significant.
+    Notice,
+    /// Informational.
+    Info,
+    /// For debugging.
+    Debug,
+}
+
+/// One log line.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(crate) struct LogLine {
+    /// How severe it is.
+    #[schema(inline)]
+    pub(crate) severity: LogSeverity,
+    /// The unit or file it came from, at most 512 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unit: Option<String>,
+    /// The machine's own name, at most 512 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hostname: Option<String>,
+    /// The text; cut at 65,536 bytes.
+    pub(crate) message: String,
+    /// When it was written.
+    pub(crate) timestamp: Timestamp,
+}
+
+/// Where an audit record came from.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AuditSource {
+    /// The Linux audit daemon.
+    Auditd,
+    /// A Kubernetes API server.
+    K8s,
+}
+
+/// One audit record of the Node's system.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(crate) struct AuditEvent {
+    /// Where it came from.
+    #[schema(inline)]
+    pub(crate) source: AuditSource,
+    /// What was done, at most 512 bytes.
+    pub(crate) action: String,
+    /// How it ended, at most 512 bytes.
+    pub(crate) outcome: String,
+    /// When.
+    pub(crate) timestamp: Timestamp,
+}
+
+/// One record per line in the body; in the document, as the contract has it, an array.
+fn records(name: &str) -> RefOr<Schema> {
+    RefOr::T(ArrayBuilder::new().items(RefOr::Ref(Ref::from_schema_name(name))).build().into())
+}
+
 fn text() -> RefOr<Schema> {
     RefOr::T(ObjectBuilder::new().schema_type(Type::String).build().into())
 }
@@ -127,7 +196,6 @@ fn ingest(id: &'static str, path: &'static str, summary: &'static str) -> Operat
 /// Every operation that the edge serves itself.
 #[must_use]
 pub fn edge_operations() -> Vec<Operation> {
-    let samples = ArrayBuilder::new().items(RefOr::Ref(Ref::from_schema_name("MetricSample"))).build();
     vec![
         node_operation("PostNodeHeartbeat", Method::POST, "/v1/nodes/{id}/heartbeat")
             .scheme(Scheme::Node)
@@ -160,14 +228,16 @@ pub fn edge_operations() -> Vec<Operation> {
             ])
             .described(),
         ingest("PostNodeMetrics", "/v1/nodes/{id}/metrics", "Send metric samples")
-            .documented_body("application/json", RefOr::T(samples.into()))
+            .documented_body("application/json", records("MetricSample"))
             .schema::<MetricSample>()
             .described(),
         ingest("PostNodeLogs", "/v1/nodes/{id}/logs", "Send log lines")
-            .documented_body("application/x-ndjson", text())
+            .documented_body("application/x-ndjson", records("LogLine"))
+            .schema::<LogLine>()
             .described(),
         ingest("PostNodeAudit", "/v1/nodes/{id}/audit", "Send audit records of the Node's system")
-            .documented_body("application/x-ndjson", text())
+            .documented_body("application/x-ndjson", records("AuditEvent"))
+            .schema::<AuditEvent>()
             .described(),
     ]
 }

@@ -1,0 +1,245 @@
+//! Hostile input over every route that exists.
+
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::installation::{EnrolledNode, Installation, client};
+
+/// A route with a JSON body: where it is, the cap of its body, and the code of a body that does not decode.
+struct JsonRoute {
+    path: String,
+    cap: usize,
+    malformed: &'static str,
+    too_large: &'static str,
+    gzip: bool,
+    node: bool,
+    tolerates_unknown: bool,
+}
+
+fn routes(project: &str, node: &EnrolledNode) -> Vec<JsonRoute> {
+    let operator = |path: String, cap: usize| JsonRoute {
+        path,
+        cap,
+        malformed: "invalid_body",
+        too_large: "request_body_too_large",
+        gzip: false,
+        node: false,
+        tolerates_unknown: false,
+    };
+    vec![
+        operator("/v1/domains".into(), 8 << 10),
+        operator("/v1/projects".into(), 8 << 10),
+        operator(format!("/v1/projects/{project}/resources"), 8 << 10),
+        operator(format!("/v1/projects/{project}/bootstrap-tokens"), 64 << 10),
+        operator("/v1/auth/tokens".into(), 16 << 10),
+        JsonRoute { gzip: true, tolerates_unknown: true, ..operator("/v1/register".into(), 32 << 10) },
+        JsonRoute {
+            gzip: true,
+            node: true,
+            malformed: "malformed_heartbeat_request",
+            ..operator(format!("/v1/nodes/{}/heartbeat", node.node), 8 << 10)
+        },
+    ]
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+struct Attack {
+    name: &'static str,
+    body: Vec<u8>,
+    encoding: Option<&'static str>,
+    expected: (u16, &'static str),
+}
+
+fn attacks(route: &JsonRoute) -> Vec<Attack> {
+    let malformed = (400, route.malformed);
+    let too_large = (413, route.too_large);
+    let plain = |name, body: &[u8], expected| Attack { name, body: body.to_vec(), encoding: None, expected };
+    let padded = |length: usize| {
+        let mut body = br#"{"name":""#.to_vec();
+        body.resize(length - 2, b'a');
+        body.extend_from_slice(b"\"}");
+        body
+    };
+    let mut attacks = vec![
+        plain("empty", b"", malformed),
+        plain("array", b"[]", malformed),
+        plain("string", b"\"x\"", malformed),
+        plain("truncated", b"{\"name\":", malformed),
+        plain("trailing", b"{} {}", malformed),
+        plain("duplicate key", br#"{"name":"a","name":"b"}"#, malformed),
+        plain("bad utf-8", b"{\"name\":\"\xff\"}", malformed),
+        plain("nul", br#"{"name":"a\u0000"}"#, malformed),
+        plain("deep", [&b"[".repeat(200)[..], &b"]".repeat(200)[..]].concat().as_slice(), malformed),
+        plain("oversize by one", &padded(route.cap + 1), too_large),
+    ];
+    if !route.tolerates_unknown {
+        attacks.push(plain("unknown field", br#"{"no_such_member":1}"#, malformed));
+    }
+    let bomb = gzip(&vec![b' '; 64 << 20]);
+    let whole = gzip(b"{}");
+    if route.gzip {
+        if bomb.len() <= route.cap {
+            attacks.push(Attack { name: "bomb", body: bomb, encoding: Some("gzip"), expected: too_large });
+        } else {
+            let small = gzip(&vec![b' '; route.cap * 64]);
+            attacks.push(Attack { name: "bomb", body: small, encoding: Some("gzip"), expected: too_large });
+        }
+        let cut = whole[..whole.len() - 4].to_vec();
+        attacks.push(Attack { name: "truncated gzip", body: cut, encoding: Some("gzip"), expected: malformed });
+    } else {
+        attacks.push(Attack { name: "gzip where none is taken", body: whole, encoding: Some("gzip"), expected: malformed });
+    }
+    attacks
+}
+
+/// Everything an operator can see, as text: what must not change.
+async fn visible(installation: &Installation, project: &str) -> String {
+    let mut text = String::new();
+    let tokens = format!("/v1/projects/{project}/bootstrap-tokens");
+    let resources = format!("/v1/projects/{project}/resources");
+    for path in ["/v1/domains", "/v1/projects", &tokens, &resources, "/v1/auth/tokens"] {
+        let mut list = installation.call("GET", path, None, 200).await;
+        // Reading with a token is a use of it.
+        for item in list.as_array_mut().into_iter().flatten() {
+            if let Some(item) = item.as_object_mut() {
+                item.remove("last_used_at");
+            }
+        }
+        text.push_str(&list.to_string());
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_bodies_get_the_briefs_codes_and_change_nothing() {
+    let installation = Installation::start(1, &[]).await;
+    let (_, project) = installation.domain_and_project("hostile", "10.44.0.0/16").await;
+    let node = installation.enrol(&project, "victim").await;
+    let before = visible(&installation, &project).await;
+    let admin = installation.admin_token();
+    let client = client();
+    let mut failures = Vec::new();
+    for route in routes(&project, &node) {
+        for attack in attacks(&route) {
+            let bearer = if route.node { &node.bearer } else { &admin };
+            let mut request = client
+                .post(format!("{}{}", installation.http_url(0), route.path))
+                .bearer_auth(bearer)
+                .header("content-type", "application/json")
+                .body(attack.body);
+            if let Some(encoding) = attack.encoding {
+                request = request.header("content-encoding", encoding);
+            }
+            let answer = request.send().await.unwrap();
+            let status = answer.status().as_u16();
+            let correlated = answer.headers().contains_key("x-correlation-id");
+            let problem: serde_json::Value = answer.json().await.unwrap_or_default();
+            let code = problem["code"].as_str().unwrap_or("").to_owned();
+            if (status, code.as_str()) != attack.expected || !correlated {
+                failures.push(format!("{} {}: {status} {code}, expected {:?}", route.path, attack.name, attack.expected));
+            }
+        }
+        let wrong = client.put(format!("{}{}", installation.http_url(0), route.path)).send().await.unwrap();
+        if wrong.status() != 405 || !wrong.headers().contains_key("allow") {
+            failures.push(format!("{} PUT: {}", route.path, wrong.status()));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert_eq!(visible(&installation, &project).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn foreign_and_revoked_nodes_and_spent_tokens_are_told_apart_exactly() {
+    let installation = Installation::start(1, &[]).await;
+    let (_, project) = installation.domain_and_project("keys", "10.45.0.0/16").await;
+    let (a, b) = (installation.enrol(&project, "a").await, installation.enrol(&project, "b").await);
+    let url = installation.http_url(0);
+    let client = client();
+    let beat = json!({
+        "client_now": time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339).unwrap(),
+        "binary_checksum": "ab".repeat(32), "binary_version": "1.0.0", "nat_summary": {},
+    });
+    let post = |path: String, bearer: String, body: serde_json::Value| {
+        let request = client.post(format!("{url}{path}")).bearer_auth(bearer).json(&body);
+        async move {
+            let answer = request.send().await.unwrap();
+            let status = answer.status().as_u16();
+            let value: serde_json::Value = answer.json().await.unwrap_or_default();
+            (status, value["code"].as_str().unwrap_or("").to_owned())
+        }
+    };
+    let heartbeat = |node: &EnrolledNode| format!("/v1/nodes/{}/heartbeat", node.node);
+    assert_eq!(post(heartbeat(&a), a.bearer.clone(), beat.clone()).await.0, 200);
+    assert_eq!(post(heartbeat(&b), a.bearer.clone(), beat.clone()).await, (403, "node_id_mismatch".into()));
+    let mut forged = a.bearer.clone();
+    forged.replace_range(forged.len() - 4.., "AAAA");
+    assert_eq!(post(heartbeat(&a), forged, beat.clone()).await, (401, "nsk_invalid".into()));
+    let raw = a.answer["nsk"].as_str().unwrap().to_owned();
+    assert_eq!(post(heartbeat(&a), raw, beat.clone()).await, (401, "unauthorized".into()));
+    installation.call("DELETE", &format!("/v1/resources/{}", a.resource), None, 204).await;
+    plexsphere_testkit::eventually!(
+        { post(heartbeat(&a), a.bearer.clone(), beat.clone()).await == (401, "nsk_revoked".into()) },
+        "the key of a deleted Node reads as revoked"
+    );
+    for signal in ["metrics", "logs", "audit"] {
+        let path = format!("/v1/nodes/{}/{signal}", b.node);
+        let (status, code) = post(path, a.bearer.clone(), json!([])).await;
+        assert_eq!((status, code.as_str()), (401, "nsk_revoked"), "{signal}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_registrations_that_race_for_one_token_make_one_node() {
+    let installation = Installation::start(1, &[]).await;
+    let (_, project) = installation.domain_and_project("race", "10.46.0.0/16").await;
+    let resource = json!({ "origin": "adopted", "kind": "kubernetes-node", "external_ref": "cluster" });
+    installation.call("POST", &format!("/v1/projects/{project}/resources"), Some(resource), 201).await;
+    let token = json!({ "kind": "node", "env_prefix": "dev", "ttl_seconds": 600 });
+    let token = installation.call("POST", &format!("/v1/projects/{project}/bootstrap-tokens"), Some(token), 201).await;
+    let url = format!("{}/v1/register", installation.http_url(0));
+    let register = |index: u8| {
+        let body = json!({
+            "bootstrap_token": token["token"], "project_id": project, "resource_handle": "cluster",
+            "public_key": data_encoding::BASE64.encode(&[index + 1; 32]), "nonce": format!("nonce-{index}"),
+        });
+        let request = client().post(&url).json(&body);
+        async move {
+            let answer = request.send().await.unwrap();
+            let status = answer.status().as_u16();
+            let value: serde_json::Value = answer.json().await.unwrap();
+            (status, value["code"].as_str().unwrap_or("").to_owned())
+        }
+    };
+    let answers = futures_util::future::join_all((0..6).map(register)).await;
+    let won = answers.iter().filter(|(status, _)| *status == 201).count();
+    let lost = answers.iter().filter(|answer| **answer == (403, "token_consumed".to_owned())).count();
+    assert_eq!((won, lost), (1, 5), "{answers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_beyond_the_limit_and_half_open_connections_are_ended() {
+    let installation = Installation::start(1, &[("PLEXSPHERE_EDGE_LISTEN_HEAD_TIMEOUT_SECONDS", "1")]).await;
+    let url = installation.http_url(0);
+    let client = client();
+    let fits = client.get(format!("{url}/v1/version")).header("x-long", "a".repeat(10_000)).send().await.unwrap();
+    assert_eq!(fits.status(), 200);
+    let long = client.get(format!("{url}/v1/version")).header("x-long", "a".repeat(40_000)).send().await.unwrap();
+    assert_eq!(long.status(), 431);
+    let long = client.get(format!("{url}/v1/version?{}", "a".repeat(9_000))).send().await.unwrap();
+    assert_eq!(long.status(), 414);
+    let mut half = tokio::net::TcpStream::connect(("127.0.0.1", installation.http_ports[0])).await.unwrap();
+    half.write_all(b"GET /v1/version HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(10), half.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok(), "a half-open request is ended");
+    assert_eq!(client.get(format!("{url}/v1/version")).send().await.unwrap().status(), 200);
+}

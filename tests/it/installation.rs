@@ -1,0 +1,251 @@
+//! An installation for tests: real servers, and each role a process of its own that can be killed and started again.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use plexsphere_local::{Child, ChildSpec, free_port};
+use plexsphere_testkit as testkit;
+use serde_json::{Value, json};
+
+/// The roles of an installation, edges by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    Control,
+    Pipelines,
+    Edge(usize),
+}
+
+struct Process {
+    role: Role,
+    spec: ChildSpec,
+    admin: u16,
+    child: Child,
+}
+
+/// Servers and roles. Everything ends with it.
+pub struct Installation {
+    pub postgres: testkit::TestPostgres,
+    pub nats: testkit::TestNats,
+    pub folder: tempfile::TempDir,
+    pub http_ports: Vec<u16>,
+    pub https_ports: Vec<u16>,
+    processes: Vec<Process>,
+    client: reqwest::Client,
+}
+
+impl Installation {
+    /// Starts servers and roles and waits until every probe passes.
+    pub async fn start(edges: usize, extra: &[(&str, &str)]) -> Self {
+        let (mut postgres, nats) = tokio::join!(testkit::postgres_own(), testkit::nats_own());
+        let database = postgres.database(&plexsphere_kernel::MIGRATOR).await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut installation = Self {
+            postgres,
+            nats,
+            http_ports: (0..edges).map(|_| free_port().unwrap()).collect(),
+            https_ports: (0..edges).map(|_| free_port().unwrap()).collect(),
+            folder,
+            processes: Vec::new(),
+            client: client(),
+        };
+        let url = database.url().to_owned();
+        // The database outlives this handle: it goes with its server.
+        std::mem::forget(database);
+        installation.write_secrets();
+        let control = free_port().unwrap();
+        installation.add(Role::Control, &[("PLEXSPHERE_DATABASE_URL", &url), ("PLEXSPHERE_CONTROL_LISTEN", &at(control))], extra);
+        installation.add(Role::Pipelines, &[], extra);
+        for index in 0..edges {
+            let listen = [
+                ("PLEXSPHERE_EDGE_PROXY_CONTROL_URL", format!("http://{}", at(control))),
+                ("PLEXSPHERE_EDGE_LISTEN_HTTP", at(installation.http_ports[index])),
+                ("PLEXSPHERE_EDGE_LISTEN_HTTPS", at(installation.https_ports[index])),
+                ("PLEXSPHERE_TLS_CERT_FILE", installation.path("server.pem")),
+                ("PLEXSPHERE_TLS_KEY_FILE", installation.path("server.key")),
+            ];
+            let listen: Vec<(&str, &str)> = listen.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            installation.add(Role::Edge(index), &listen, extra);
+        }
+        installation.ready().await;
+        installation
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn write_secrets(&self) {
+        let write = |name: &str, text: &str| std::fs::write(self.folder.path().join(name), text).unwrap();
+        write("root.key", &"ab".repeat(32));
+        write("nsk.ring", &format!("1:{}\n", "cd".repeat(32)));
+        write("signing.ring", &format!("1:{}\n", "ef".repeat(32)));
+        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+        let certified = rcgen::generate_simple_self_signed(names).unwrap();
+        write("server.pem", &certified.cert.pem());
+        write("server.key", &certified.signing_key.serialize_pem());
+    }
+
+    fn add(&mut self, role: Role, own: &[(&str, &str)], extra: &[(&str, &str)]) {
+        let admin = free_port().unwrap();
+        let (name, admin_key) = match role {
+            Role::Control => ("control".to_owned(), "PLEXSPHERE_ADMIN_LISTEN"),
+            Role::Pipelines => ("pipelines".to_owned(), "PLEXSPHERE_ADMIN_LISTEN"),
+            Role::Edge(index) => (format!("edge-{index}"), "PLEXSPHERE_EDGE_LISTEN_ADMIN"),
+        };
+        let word = name.split('-').next().unwrap().to_owned();
+        let mut spec = ChildSpec::new(name.clone(), env!("CARGO_BIN_EXE_plexsphere"))
+            .args([word])
+            .env("PLEXSPHERE_NATS_URL", self.nats.url())
+            .env(admin_key, at(admin))
+            .env("PLEXSPHERE_CUSTODY_ROOT_KEY_FILE", self.path("root.key"))
+            .env("PLEXSPHERE_CUSTODY_NSK_RING_FILE", self.path("nsk.ring"))
+            .env("PLEXSPHERE_CUSTODY_SIGNING_RING_FILE", self.path("signing.ring"))
+            .env("PLEXSPHERE_CONTROL_PUBLIC_BASE_URL", "https://localhost")
+            .env("PLEXSPHERE_CONTROL_ENVIRONMENT", "dev")
+            .env("PLEXSPHERE_CONTROL_BOOTSTRAP_TOKEN_FILE", self.path("admin.token"))
+            .env("PLEXSPHERE_PIPELINES_FILE_FOLDER", self.path("telemetry"))
+            .log_file(self.folder.path().join(format!("{name}.log")));
+        for (name, value) in own.iter().chain(extra) {
+            spec = spec.env(*name, *value);
+        }
+        let child = Child::spawn(spec.clone()).unwrap();
+        self.processes.push(Process { role, spec, admin, child });
+    }
+
+    /// Waits until every probe of every role passes.
+    pub async fn ready(&self) {
+        for process in &self.processes {
+            let url = format!("http://{}/readyz", at(process.admin));
+            let mut last = String::new();
+            let deadline = std::time::Instant::now() + Duration::from_secs(60);
+            loop {
+                assert!(
+                    process.child.exit().is_none(),
+                    "{:?} ended: {}",
+                    process.role,
+                    process.child.tail().join("\n")
+                );
+                if let Ok(answer) = self.client.get(&url).send().await {
+                    let ok = answer.status().is_success();
+                    last = answer.text().await.unwrap_or_default();
+                    if ok {
+                        break;
+                    }
+                }
+                assert!(std::time::Instant::now() < deadline, "{:?} is not ready: {last}", process.role);
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+        }
+    }
+
+    /// Kills a role with SIGKILL and starts it again at once.
+    pub async fn kill_and_restart(&mut self, role: Role) {
+        let process = self.processes.iter_mut().find(|process| process.role == role).unwrap();
+        process.child.kill().await;
+        process.child = Child::spawn(process.spec.clone()).unwrap();
+    }
+
+    /// The last lines of a role's log.
+    pub fn tail(&self, role: Role) -> String {
+        self.processes.iter().find(|process| process.role == role).unwrap().child.tail().join("\n")
+    }
+
+    /// Where the file sink writes.
+    pub fn telemetry(&self) -> PathBuf {
+        self.folder.path().join("telemetry")
+    }
+
+    /// The CA that clients believe.
+    pub fn ca_cert(&self) -> PathBuf {
+        self.folder.path().join("server.pem")
+    }
+
+    /// The first administrator's token.
+    pub fn admin_token(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("admin.token")).unwrap().trim().to_owned()
+    }
+
+    /// Plain HTTP of an edge.
+    pub fn http_url(&self, edge: usize) -> String {
+        format!("http://127.0.0.1:{}", self.http_ports[edge])
+    }
+
+    /// HTTPS and HTTP/3 of an edge.
+    pub fn https_url(&self, edge: usize) -> String {
+        format!("https://localhost:{}", self.https_ports[edge])
+    }
+
+    /// Calls as the administrator through the first edge; asserts the status.
+    pub async fn call(&self, method: &str, path: &str, body: Option<Value>, status: u16) -> Value {
+        let method = method.parse().unwrap();
+        let mut request =
+            self.client.request(method, format!("{}{path}", self.http_url(0))).bearer_auth(self.admin_token());
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.unwrap();
+        let got = answer.status().as_u16();
+        let text = answer.text().await.unwrap();
+        assert_eq!(got, status, "{path}: {text}");
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// Makes a Domain with a Project and returns their ids.
+    pub async fn domain_and_project(&self, slug: &str, cidr: &str) -> (String, String) {
+        let domain = json!({ "name": slug, "slug": slug, "mesh_cidr": cidr });
+        let domain = self.call("POST", "/v1/domains", Some(domain), 201).await["id"].as_str().unwrap().to_owned();
+        let project = json!({ "domain_id": domain, "name": slug, "slug": slug });
+        let project = self.call("POST", "/v1/projects", Some(project), 201).await["id"].as_str().unwrap().to_owned();
+        (domain, project)
+    }
+
+    /// Enrols a Node on a fresh Resource of a Project.
+    pub async fn enrol(&self, project: &str, handle: &str) -> EnrolledNode {
+        let resource = json!({ "origin": "adopted", "kind": "vm", "external_ref": handle });
+        let resource = self.call("POST", &format!("/v1/projects/{project}/resources"), Some(resource), 201).await;
+        let token = json!({ "kind": "node", "env_prefix": "dev", "ttl_seconds": 600 });
+        let token = self.call("POST", &format!("/v1/projects/{project}/bootstrap-tokens"), Some(token), 201).await;
+        let mut key = [0u8; 32];
+        rand::RngCore::fill_bytes(&mut rand::rng(), &mut key);
+        let body = json!({
+            "bootstrap_token": token["token"],
+            "project_id": project,
+            "resource_handle": handle,
+            "public_key": data_encoding::BASE64.encode(&key),
+            "nonce": uuid::Uuid::from_bytes(key[..16].try_into().unwrap()).to_string(),
+        });
+        let answer = self.call("POST", "/v1/register", Some(body), 201).await;
+        let node: plexsphere_wire::NodeId = answer["node_id"].as_str().unwrap().parse().unwrap();
+        let nsk = data_encoding::BASE64.decode(answer["nsk"].as_str().unwrap().as_bytes()).unwrap();
+        EnrolledNode {
+            node,
+            resource: resource["id"].as_str().unwrap().to_owned(),
+            bearer: plexsphere_wire::nsk::render_bearer("plexd", node, nsk.as_slice().try_into().unwrap()).to_string(),
+            signing_key: answer["signing_public_key"].as_str().unwrap().to_owned(),
+            answer,
+        }
+    }
+}
+
+/// A Node as its agent knows itself.
+pub struct EnrolledNode {
+    pub node: plexsphere_wire::NodeId,
+    pub resource: String,
+    pub bearer: String,
+    pub signing_key: String,
+    pub answer: Value,
+}
+
+/// A client that follows no redirects and gives up in time.
+pub fn client() -> reqwest::Client {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(Duration::from_secs(30))
+        .build()
+        .unwrap()
+}
+
+fn at(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
