@@ -1,0 +1,186 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_nats::jetstream::kv::Store;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use plexsphere_kernel::directory::{mark_domain, mark_node};
+use plexsphere_kernel::projector::{DirectoryFlush, DirectoryLookup, DirectoryProjector, ProjectorParts};
+use plexsphere_kernel::seams::{DomainEntries, NodeEntries};
+use plexsphere_kernel::tasks::Tasks;
+use plexsphere_kernel::Fault;
+use plexsphere_testkit::eventually;
+use plexsphere_wire::directory::{DomainEntry, NodeEntry, domain_key, node_key};
+use plexsphere_wire::subjects::{DIRECTORY_BUCKET, DIRECTORY_LOOKUP};
+use plexsphere_wire::{DomainId, NodeId, ProjectId, ResourceId};
+
+use crate::rig::{Rig, driver, now};
+
+#[derive(Default)]
+struct Entries {
+    nodes: Mutex<BTreeMap<NodeId, NodeEntry>>,
+    domains: Mutex<BTreeMap<DomainId, DomainEntry>>,
+}
+
+fn page<K: Ord + Copy, V: Clone>(all: &BTreeMap<K, V>, after: Option<K>, limit: i64) -> Vec<V> {
+    let limit = usize::try_from(limit).unwrap();
+    all.iter().filter(|(key, _)| after.is_none_or(|after| **key > after)).map(|(_, v)| v.clone()).take(limit).collect()
+}
+
+#[async_trait]
+impl NodeEntries for Entries {
+    async fn node_entry(&self, node: NodeId) -> Result<Option<NodeEntry>, Fault> {
+        Ok(self.nodes.lock().get(&node).cloned())
+    }
+
+    async fn node_entries(&self, after: Option<NodeId>, limit: i64) -> Result<Vec<NodeEntry>, Fault> {
+        Ok(page(&self.nodes.lock(), after, limit))
+    }
+}
+
+#[async_trait]
+impl DomainEntries for Entries {
+    async fn domain_entry(&self, domain: DomainId) -> Result<Option<DomainEntry>, Fault> {
+        Ok(self.domains.lock().get(&domain).cloned())
+    }
+
+    async fn domain_entries(&self, after: Option<DomainId>, limit: i64) -> Result<Vec<DomainEntry>, Fault> {
+        Ok(page(&self.domains.lock(), after, limit))
+    }
+}
+
+fn node_entry() -> NodeEntry {
+    NodeEntry {
+        node: NodeId::mint(now()),
+        domain: DomainId::mint(now()),
+        project: ProjectId::mint(now()),
+        resource: ResourceId::mint(now()),
+        credentials: Vec::new(),
+        deregistered: false,
+        pinned_kid: "k-1".to_owned(),
+    }
+}
+
+struct Projection {
+    rig: Rig,
+    entries: Arc<Entries>,
+    tasks: Tasks,
+    flush: DirectoryFlush,
+}
+
+impl Projection {
+    async fn start(seeded: usize) -> Self {
+        let (rig, entries) = (Rig::new().await, Arc::new(Entries::default()));
+        for entry in std::iter::repeat_with(node_entry).take(seeded) {
+            entries.nodes.lock().insert(entry.node, entry);
+        }
+        let parts = ProjectorParts {
+            db: rig.db.clone(),
+            bus: rig.bus.clone(),
+            nodes: Arc::clone(&entries) as Arc<dyn NodeEntries>,
+            domains: Arc::clone(&entries) as Arc<dyn DomainEntries>,
+            replicas: 1,
+        };
+        let projector = Arc::new(DirectoryProjector::new(parts));
+        let flush = projector.flush();
+        let mut tasks = driver(&rig.db, &rig.probes);
+        tasks.add(projector, DirectoryProjector::schedule());
+        let nodes = Arc::clone(&entries) as Arc<dyn NodeEntries>;
+        tasks.serve(Arc::new(DirectoryLookup::new(rig.bus.clone(), nodes)));
+        tasks.start();
+        eventually!(rig.probes.ready(), "the projector is ready");
+        Self { rig, entries, tasks, flush }
+    }
+
+    async fn bucket(&self) -> Store {
+        self.rig.nats.jetstream().await.get_key_value(DIRECTORY_BUCKET).await.unwrap()
+    }
+
+    async fn mark(&self, node: NodeId) {
+        let mut tx = self.rig.db.begin().await.unwrap();
+        mark_node(&mut tx, node).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_marked_node_is_in_the_bucket_when_the_flush_returns_and_gone_when_it_is_unknown() {
+    let projection = Projection::start(0).await;
+    let entry = node_entry();
+    projection.entries.nodes.lock().insert(entry.node, entry.clone());
+    projection.mark(entry.node).await;
+    assert!(projection.flush.node(entry.node).await.unwrap());
+    let bucket = projection.bucket().await;
+    let stored = bucket.get(node_key(entry.node)).await.unwrap().unwrap();
+    assert_eq!(serde_json::from_slice::<NodeEntry>(&stored).unwrap(), entry);
+    projection.entries.nodes.lock().clear();
+    projection.mark(entry.node).await;
+    assert!(projection.flush.node(entry.node).await.unwrap());
+    assert_eq!(bucket.get(node_key(entry.node)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_deleted_bucket_is_made_again_with_every_entry_and_nothing_else() {
+    let projection = Projection::start(30).await;
+    let jetstream = projection.rig.nats.jetstream().await;
+    jetstream.delete_key_value(DIRECTORY_BUCKET).await.unwrap();
+    let known: Vec<_> = projection.entries.nodes.lock().keys().copied().collect();
+    eventually!(
+        match jetstream.get_key_value(DIRECTORY_BUCKET).await {
+            Ok(bucket) => {
+                let mut there = 0;
+                for node in &known {
+                    there += usize::from(matches!(bucket.get(node_key(*node)).await, Ok(Some(_))));
+                }
+                there == known.len()
+            }
+            Err(_) => false,
+        },
+        "the bucket is rebuilt"
+    );
+}
+
+#[tokio::test]
+async fn a_start_removes_what_should_not_be_there_and_mends_what_differs() {
+    let rig_nats = plexsphere_testkit::nats().await;
+    let projection = Projection::start(3).await;
+    drop(rig_nats);
+    let bucket = projection.bucket().await;
+    assert!(projection.tasks.drain(crate::rig::GRACE).await);
+    let (stranger, node) = (NodeId::mint(now()), *projection.entries.nodes.lock().keys().next().unwrap());
+    bucket.put(node_key(stranger), "{}".into()).await.unwrap();
+    bucket.put(node_key(node), "{}".into()).await.unwrap();
+    let parts = ProjectorParts {
+        db: projection.rig.db.clone(),
+        bus: projection.rig.bus.clone(),
+        nodes: Arc::clone(&projection.entries) as Arc<dyn NodeEntries>,
+        domains: Arc::clone(&projection.entries) as Arc<dyn DomainEntries>,
+        replicas: 1,
+    };
+    let mut tasks = driver(&projection.rig.db, &projection.rig.probes);
+    tasks.add(Arc::new(DirectoryProjector::new(parts)), DirectoryProjector::schedule());
+    tasks.start();
+    eventually!(bucket.get(node_key(stranger)).await.unwrap().is_none(), "the stranger is removed");
+    let stored = bucket.get(node_key(node)).await.unwrap().unwrap();
+    assert_eq!(serde_json::from_slice::<NodeEntry>(&stored).unwrap().node, node);
+}
+
+#[tokio::test]
+async fn a_domain_is_projected_and_a_lookup_answers_an_entry_or_null() {
+    let projection = Projection::start(1).await;
+    let domain = DomainId::mint(now());
+    let entry = DomainEntry { domain, keys: Vec::new(), announced_kid: "k-1".to_owned(), announced_seq: 4 };
+    projection.entries.domains.lock().insert(domain, entry.clone());
+    let mut tx = projection.rig.db.begin().await.unwrap();
+    mark_domain(&mut tx, domain).await.unwrap();
+    tx.commit().await.unwrap();
+    let bucket = projection.bucket().await;
+    eventually!(bucket.get(domain_key(domain)).await.unwrap().is_some(), "the domain is projected");
+
+    let known = projection.entries.nodes.lock().values().next().cloned().unwrap();
+    let client = projection.rig.nats.client().await;
+    let ask = async |body: String| client.request(DIRECTORY_LOOKUP, body.into()).await.unwrap().payload;
+    assert_eq!(serde_json::from_slice::<NodeEntry>(&ask(known.node.to_string()).await).unwrap(), known);
+    assert_eq!(ask(NodeId::mint(now()).to_string()).await, "null");
+    assert_eq!(ask("no id".to_owned()).await, "null");
+}
