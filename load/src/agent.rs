@@ -3,6 +3,7 @@
 
 mod identity;
 mod lines;
+mod rotation;
 mod say;
 mod telemetry;
 
@@ -23,6 +24,7 @@ use tokio::time::MissedTickBehavior;
 use url::Url;
 use zeroize::Zeroizing;
 
+use self::rotation::Wish;
 use crate::api::{ApiError, EncodingChoice, HeartbeatBody, NodeApi, Registered, Registration, register};
 use crate::clock;
 use crate::events::{FollowOptions, Follower, KeyRing, StreamEvent};
@@ -32,6 +34,10 @@ use crate::transport::{BackoffPolicy, Client, Dialer, Protocol, TransportError, 
 const PULL_EVERY: Duration = Duration::from_secs(60);
 /// How long the last batches may take when the agent is stopped.
 pub(crate) const LAST_FLUSH: Duration = Duration::from_secs(5);
+
+/// How an agent waits before it offers the same new mesh key again: 5 s doubling to 2 min.
+pub const ROTATION_BACKOFF: BackoffPolicy =
+    BackoffPolicy { first: Duration::from_secs(5), longest: Duration::from_secs(120), jitter_percent: 25 };
 
 /// What an agent is told.
 #[derive(Clone, Debug)]
@@ -66,6 +72,8 @@ pub struct AgentConfig {
     pub encoding: EncodingChoice,
     /// Waits between attempts.
     pub backoff: BackoffPolicy,
+    /// Waits between attempts to have a new mesh key taken; agents use [`ROTATION_BACKOFF`].
+    pub rotation_backoff: BackoffPolicy,
 }
 
 /// Why an agent could not run.
@@ -93,6 +101,7 @@ pub(crate) struct Shared {
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) reconnects: Arc<AtomicU64>,
     pull: Arc<Notify>,
+    rotate: mpsc::Sender<Wish>,
 }
 
 impl Shared {
@@ -119,12 +128,14 @@ pub async fn run(
         () = until(&mut stopped) => return Ok(()),
     };
     let api = NodeApi::new(client, registered.node, &registered.nsk)?;
-    let shared = Shared { api, say, stop: stop.clone(), reconnects: Arc::default(), pull: Arc::new(Notify::new()) };
+    let (rotate, wishes) = mpsc::channel(rotation::WISHES);
+    let shared = Shared { api, say, stop, reconnects: Arc::default(), pull: Arc::new(Notify::new()), rotate };
     let keys = KeyRing::new(registered.signing_key_id.clone(), registered.signing_key);
     let options = FollowOptions { backoff: config.backoff, ..FollowOptions::default() };
     let mut background = JoinSet::new();
     background.spawn(heartbeats(shared.clone(), config.heartbeat));
     background.spawn(pulls(shared.clone()));
+    background.spawn(rotation::rotations(shared.clone(), wishes, config.rotation_backoff));
     background.spawn(events(shared.clone(), keys, options));
     let mut senders = JoinSet::new();
     senders.spawn(telemetry::metrics(shared.clone(), config.encoding, config.interval));
@@ -196,6 +207,10 @@ async fn heartbeats(shared: Shared, every: Duration) {
                 if answer.reconcile {
                     shared.pull.notify_one();
                 }
+                if answer.rotate_keys {
+                    // A full queue holds the same wish already.
+                    let _ = shared.rotate.try_send(Wish::Heartbeat);
+                }
                 let (reconcile, rotate_keys) = (answer.reconcile, answer.rotate_keys);
                 shared.say(Happening::Heartbeat { accepted_at: answer.accepted_at, reconcile, rotate_keys }).await;
             }
@@ -226,6 +241,9 @@ async fn events(shared: Shared, keys: KeyRing, options: FollowOptions) {
                     opened += 1;
                     shared.reconnects.store(opened.saturating_sub(1), Ordering::Relaxed);
                     shared.pull.notify_one();
+                }
+                StreamEvent::Event { envelope, .. } if envelope.unsigned.event == EventType::RotateKeys => {
+                    let _ = shared.rotate.try_send(Wish::Event);
                 }
                 StreamEvent::Event { envelope, .. } if envelope.unsigned.event != EventType::SigningKeyRotated => {
                     shared.pull.notify_one();

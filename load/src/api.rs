@@ -6,9 +6,9 @@ mod operator;
 mod register;
 
 pub use batch::{Batch, EncodeError, EncodingChoice};
-pub use node::{HeartbeatAnswer, HeartbeatBody, NodeApi, Receipt};
+pub use node::{HeartbeatAnswer, HeartbeatBody, NodeApi, Receipt, RotationReceipt};
 pub use operator::{OperatorApi, ResourceRef};
-pub use register::{Registered, Registration, register};
+pub use register::{Registered, Registration, fresh_public_key, register};
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use serde::Deserialize;

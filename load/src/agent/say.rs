@@ -113,6 +113,11 @@ pub enum Happening {
         /// `kept`, `halved` or `dropped`.
         then: &'static str,
     },
+    /// The mesh key was replaced.
+    KeyRotated {
+        /// The rotation; absent when the platform had the key already.
+        rotation_id: Option<String>,
+    },
     /// Something else failed.
     Fault {
         /// Where.

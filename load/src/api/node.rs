@@ -53,6 +53,17 @@ pub struct Receipt {
     pub records: u64,
 }
 
+/// The answer to a key rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct RotationReceipt {
+    /// The rotation that this key completed.
+    pub rotation_id: String,
+    /// The id of the new pre-shared key.
+    pub kid: String,
+    /// The version of the key that wraps it.
+    pub wrap_key_version: u64,
+}
+
 /// The operations of one Node.
 #[derive(Clone, Debug)]
 pub struct NodeApi {
@@ -129,6 +140,19 @@ impl NodeApi {
         let response = self.client.send(request).await?;
         accepted(&response)?;
         Ok(serde_json::from_slice(&response.body).ok())
+    }
+
+    /// `PostKeysRotate`: offers a new mesh key, standard base64 of 32 bytes.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub async fn rotate_key(&self, new_public_key: &str) -> Result<RotationReceipt, ApiError> {
+        let body = serde_json::json!({ "new_public_key": new_public_key }).to_string();
+        let mut request = self.request(Method::POST, "", body.into());
+        // The credential alone names the Node here.
+        "/v1/keys/rotate".clone_into(&mut request.path);
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        decode(&self.client.send(request).await?)
     }
 
     /// `GetNodeEvents`: returns on the 200, with the stream still open.

@@ -43,16 +43,12 @@ impl Registration {
     pub fn new(project: ProjectId, resource_handle: &str, token: &str) -> Self {
         let mut nonce = [0u8; 16];
         rand::rng().fill_bytes(&mut nonce);
-        let mut key = [0u8; 32];
-        while key == [0u8; 32] {
-            rand::rng().fill_bytes(&mut key);
-        }
         Self {
             project_id: project,
             resource_handle: resource_handle.to_owned(),
             bootstrap_token: token.to_owned(),
             nonce: uuid::Builder::from_random_bytes(nonce).into_uuid().to_string(),
-            public_key: STANDARD.encode(key),
+            public_key: fresh_public_key(),
         }
     }
 
@@ -61,6 +57,16 @@ impl Registration {
     pub fn public_key(&self) -> &str {
         &self.public_key
     }
+}
+
+/// A fresh mesh key: standard base64 of 32 random bytes, never all zero.
+#[must_use]
+pub fn fresh_public_key() -> String {
+    let mut key = [0u8; 32];
+    while key == [0u8; 32] {
+        rand::rng().fill_bytes(&mut key);
+    }
+    STANDARD.encode(key)
 }
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{Failure, Output, duration, print, stop_signal};
-use crate::agent::{AgentConfig, AgentError, run};
+use crate::agent::{AgentConfig, AgentError, ROTATION_BACKOFF, run};
 use crate::api::EncodingChoice;
 use crate::transport::{BackoffPolicy, Protocol, Trust};
 
@@ -116,6 +116,7 @@ impl Args {
             heartbeat: self.heartbeat,
             encoding: self.encoding,
             backoff: BackoffPolicy::default(),
+            rotation_backoff: ROTATION_BACKOFF,
         })
     }
 }

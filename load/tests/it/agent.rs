@@ -39,6 +39,7 @@ fn config(platform: &Platform, folder: &Path) -> AgentConfig {
         heartbeat: beat,
         encoding: EncodingChoice::Agent,
         backoff: quick(),
+        rotation_backoff: quick(),
     }
 }
 
@@ -123,6 +124,26 @@ fn check(platform: &Platform, node: NodeId) {
     let audit = of("audit");
     assert_eq!((audit.len(), &audit[0]["action"]), (1, &"USER_LOGIN".into()));
     assert!(state.heartbeats > 0 && state.pulls > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wished_rotation_offers_one_key_until_it_is_taken_and_the_flag_does_not_repeat_it() {
+    let platform = Platform::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut agent = start(config(&platform, folder.path()));
+    agent.until(|happening| matches!(happening, Happening::StreamOpened { .. })).await;
+    platform.refuse_next("rotate", 503, "datastore_unavailable");
+    platform.publish(EventType::RotateKeys, r#"{"rotation_id":"r"}"#);
+    let rotated = agent.until(|happening| matches!(happening, Happening::KeyRotated { .. })).await;
+    platform.lock().rotate = true;
+    assert!(matches!(rotated, Happening::KeyRotated { rotation_id: Some(_) }));
+    agent.until(|happening| matches!(happening, Happening::Heartbeat { rotate_keys: true, .. })).await;
+    agent.until(|happening| matches!(happening, Happening::Heartbeat { rotate_keys: true, .. })).await;
+    agent.finish().await;
+    let state = platform.lock();
+    assert_eq!(state.keys.len(), 1);
+    let offered = |body: &[u8]| serde_json::from_slice::<serde_json::Value>(body).unwrap()["new_public_key"].clone();
+    assert_eq!(offered(&state.refused[0]), state.keys[0].as_str());
 }
 
 #[tokio::test]

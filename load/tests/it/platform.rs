@@ -45,6 +45,9 @@ pub(crate) struct State {
     pub(crate) next: BTreeMap<String, Vec<Refusal>>,
     pub(crate) heartbeats: u64,
     pub(crate) pulls: u64,
+    /// What heartbeats are told about rotation, and the keys that were taken.
+    pub(crate) rotate: bool,
+    pub(crate) keys: Vec<String>,
     pub(crate) cursors: Vec<Option<String>>,
     /// Frames: their sequence is their place, counted from one.
     pub(crate) frames: Vec<(EventType, Vec<u8>)>,

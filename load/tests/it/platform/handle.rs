@@ -41,6 +41,7 @@ impl Platform {
             (&Method::POST, ["domains" | "projects"] | ["projects", _, "resources" | "bootstrap-tokens"]) => {
                 self.operate(asked, parts.last().copied().unwrap_or_default())
             }
+            (&Method::POST, ["keys", "rotate"]) => self.rotate(asked),
             (_, ["nodes", id, leaf]) => self.node(asked, id, leaf),
             _ => Answer::Problem(404, "not_found"),
         }
@@ -115,8 +116,9 @@ impl Platform {
         }
         match (&asked.method, leaf) {
             (&Method::POST, "heartbeat") => {
-                self.lock().heartbeats += 1;
-                ok(json!({ "accepted_at": clock::now(), "reconcile": false, "rotate_keys": false }))
+                let mut state = self.lock();
+                state.heartbeats += 1;
+                ok(json!({ "accepted_at": clock::now(), "reconcile": false, "rotate_keys": state.rotate }))
             }
             (&Method::GET, "state") => {
                 self.lock().pulls += 1;
@@ -126,6 +128,16 @@ impl Platform {
             (&Method::POST, "metrics" | "logs" | "audit") => self.ingest(asked, bearer.node, leaf),
             _ => Answer::Problem(404, "not_found"),
         }
+    }
+
+    fn rotate(&self, asked: &Asked) -> Answer {
+        let body: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
+        let key = body["new_public_key"].as_str().unwrap_or_default().to_owned();
+        if STANDARD.decode(&key).map(|key| key.len()) != Ok(32) {
+            return Answer::Problem(422, "keys_rotate_public_key_invalid");
+        }
+        self.lock().keys.push(key);
+        ok(json!({ "rotation_id": self.domain, "kid": "psk-1", "wrap_key_version": 1 }))
     }
 
     fn events(&self, asked: &Asked) -> Answer {
