@@ -106,7 +106,12 @@ impl Mesh {
     /// Takes heartbeats into the database.
     #[must_use]
     pub fn heartbeats(&self) -> Heartbeats {
-        Heartbeats { db: self.parts.db.clone(), clock: Arc::clone(&self.parts.clock), served: Arc::clone(&self.served) }
+        Heartbeats {
+            db: self.parts.db.clone(),
+            clock: Arc::clone(&self.parts.clock),
+            served: Arc::clone(&self.served),
+            outage: Arc::default(),
+        }
     }
 
     /// Answers the edges' heartbeat batches: a service for the driver.

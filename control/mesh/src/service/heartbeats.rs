@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message};
@@ -49,6 +50,15 @@ pub struct Heartbeats {
     pub(crate) db: Database,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) served: Arc<ServedVersions>,
+    pub(crate) outage: Arc<Outage>,
+}
+
+/// Whether the last batch could reach the database. While it could not, one batch at a time tries, and the others are
+/// refused at once instead of queueing up behind it for longer than their edges wait.
+#[derive(Debug, Default)]
+pub(crate) struct Outage {
+    down: AtomicBool,
+    trying: tokio::sync::Mutex<()>,
 }
 
 impl Heartbeats {
@@ -87,17 +97,24 @@ impl Heartbeats {
             tracing::warn!(entries = batch.heartbeats.len(), "a heartbeat batch is too long");
             return Err(ERROR_MALFORMED);
         }
-        match tokio::time::timeout(BATCH_DEADLINE, self.accept(batch)).await {
-            Ok(Ok(verdicts)) => Ok(verdicts),
+        let _trying = if self.outage.down.load(Ordering::Relaxed) {
+            Some(self.outage.trying.try_lock().map_err(|_| ERROR_DATASTORE)?)
+        } else {
+            None
+        };
+        let (answer, is_down) = match tokio::time::timeout(BATCH_DEADLINE, self.accept(batch)).await {
+            Ok(Ok(verdicts)) => (Ok(verdicts), false),
             Ok(Err(fault)) => {
                 tracing::warn!(cause = ?fault, "a heartbeat batch cannot be written");
-                Err(ERROR_DATASTORE)
+                (Err(ERROR_DATASTORE), fault.is_unreachable())
             }
             Err(_) => {
                 tracing::warn!("a heartbeat batch took too long");
-                Err(ERROR_DATASTORE)
+                (Err(ERROR_DATASTORE), true)
             }
-        }
+        };
+        self.outage.down.store(is_down, Ordering::Relaxed);
+        answer
     }
 }
 

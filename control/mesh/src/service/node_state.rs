@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use plexsphere_kernel::{Clock, Database, Fault};
 use plexsphere_wire::{Code, DomainId, NodeId, Problem, Timestamp};
 
@@ -18,6 +19,8 @@ use crate::store::peers::{self, Head};
 const GZIP_CEILING_BYTES: usize = 9 * 1024 * 1024;
 /// Nodes whose last good answer is remembered.
 const MAX_REMEMBERED: u64 = 200_000;
+/// How long after a failed attempt the next one is made.
+const OUTAGE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +76,8 @@ pub struct NodeStates {
     pub(crate) served: Arc<ServedVersions>,
     pub(crate) stale_read_ttl: Duration,
     remembered: Cache<NodeId, Remembered>,
+    /// Until when the database is not asked by pulls that memory can answer.
+    outage: Mutex<Option<Timestamp>>,
 }
 
 impl NodeStates {
@@ -84,7 +89,16 @@ impl NodeStates {
         stale_read_ttl: Duration,
     ) -> Self {
         let remembered = Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(stale_read_ttl).build();
-        Self { db, clock, blocks, lists: PeerLists::new(), served, stale_read_ttl, remembered }
+        Self {
+            db,
+            clock,
+            blocks,
+            lists: PeerLists::new(),
+            served,
+            stale_read_ttl,
+            remembered,
+            outage: Mutex::new(None),
+        }
     }
 
     /// A Node's reachability now.
@@ -102,16 +116,29 @@ impl NodeStates {
     /// # Errors
     /// [`ReadRefusal`].
     pub async fn pull(&self, node: NodeId, gzip: bool) -> Result<Pull, ReadRefusal> {
-        let parts = match self.read(node).await {
-            Ok(parts) => parts,
-            Err(ReadRefusal::Fault(fault)) if fault.is_unreachable() => {
-                let parts = self.remembered(node).ok_or(ReadRefusal::Fault(fault))?;
-                tracing::warn!(%node, "a pull is answered from memory: the database cannot be reached");
-                parts
-            }
-            Err(refusal) => return Err(refusal),
+        let in_outage = self.outage.lock().is_some_and(|until| self.clock.now() < until);
+        let from_memory = if in_outage { self.remembered(node) } else { None };
+        let parts = match from_memory {
+            Some(parts) => parts,
+            None => match self.read(node).await {
+                Ok(parts) => parts,
+                Err(ReadRefusal::Fault(fault)) if fault.is_unreachable() => {
+                    self.note_outage(&fault);
+                    self.remembered(node).ok_or(ReadRefusal::Fault(fault))?
+                }
+                Err(refusal) => return Err(refusal),
+            },
         };
         Ok(compose(node, parts, gzip).await?)
+    }
+
+    /// Spares the pulls of the next second the wait for a connection, where memory can answer them.
+    fn note_outage(&self, fault: &Fault) {
+        let now = self.clock.now();
+        let before = self.outage.lock().replace(now.plus(OUTAGE_PAUSE));
+        if before.is_none_or(|until| now >= until) {
+            tracing::warn!(cause = ?fault, "pulls are answered from memory");
+        }
     }
 
     async fn read(&self, node: NodeId) -> Result<Parts, ReadRefusal> {

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use plexsphere_kernel::tasks::Service as _;
@@ -8,6 +8,7 @@ use plexsphere_testkit::{eventually, logs, nats, nats_own, postgres_own};
 use plexsphere_wire::NodeId;
 use plexsphere_wire::heartbeat::{HeartbeatBatch, HeartbeatVerdicts};
 use plexsphere_wire::subjects::heartbeats;
+use sqlx::postgres::PgPoolOptions;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +65,7 @@ async fn a_batch_is_answered_after_its_commit_and_a_bad_one_by_a_word() {
 #[tokio::test]
 async fn restarts_of_the_bus_and_the_database_are_survived_and_a_database_fault_is_said() {
     let logs = logs::guard();
-    let from_memory = "a pull is answered from memory";
+    let from_memory = "pulls are answered from memory";
     for expected in
         ["a heartbeat batch cannot", "a heartbeat batch took", from_memory, "cannot be reached", "async_nats"]
     {
@@ -73,7 +74,9 @@ async fn restarts_of_the_bus_and_the_database_are_survived_and_a_database_fault_
     let mut server = postgres_own().await;
     let mut nats = nats_own().await;
     let db = server.database(migrator()).await;
-    let database = Database::connect(&db.url_as("mesh").await, 4).await.unwrap();
+    let url = db.url_as("mesh").await;
+    let pool = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(1)).connect(&url).await;
+    let database = Database::new(pool.unwrap());
     let world = world_on(db, database, Blocks::default());
     let node = world.join().await;
     let (task, cancel) = start(&world, nats.client().await);
@@ -84,10 +87,18 @@ async fn restarts_of_the_bus_and_the_database_are_survived_and_a_database_fault_
     let cold = world.join().await;
 
     server.kill9().await;
-    assert_eq!(ask(&edge, 0, batch(&world, &[node])).await, Some(Err(ERROR_DATASTORE.to_owned())));
+    let said = Some(Err(ERROR_DATASTORE.to_owned()));
+    assert_eq!(ask(&edge, 0, batch(&world, &[node])).await, said);
+    let begun = Instant::now();
+    let asked = (0..16).map(|shard| ask(&edge, shard, batch(&world, &[node])));
+    assert!(futures_util::future::join_all(asked).await.into_iter().all(|answer| answer == said));
+    assert!(begun.elapsed() < Duration::from_secs(3), "batches do not wait for each other in an outage");
     let stale = world.pull(node).await;
     assert!(logs.saw(from_memory));
     assert!(stale.ends_with(r#""executions":[],"sessions":null}"#), "{stale}");
+    let begun = Instant::now();
+    assert_eq!(world.pull(node).await, stale);
+    assert!(begun.elapsed() < Duration::from_secs(1), "the database is not asked again at once");
     let refused = world.mesh.states().pull(cold, false).await.unwrap_err();
     assert_eq!(plexsphere_wire::Problem::from(refused).code(), plexsphere_wire::Code::DatastoreUnavailable);
     world.clock.advance(600);
