@@ -59,8 +59,8 @@ fn heading(out: &mut String, title: &str, content: &str) {
 
 fn facts(result: &FleetResult) -> String {
     format!(
-        "<p class=\"facts\">{} nodes in {} domains, a batch of each signal every {} ms for {} s, encoding {}, \
-         seed {}. {} to {}.</p>",
+        "<p class=\"facts\">Nodes {}, domains {}, a batch of each signal every {} ms for {} s, encoding {}, seed {}. \
+         {} to {}.</p>",
         result.nodes,
         result.domains,
         result.interval_millis,

@@ -1,4 +1,5 @@
-//! Small charts as inline SVG. Colours come from the page's style sheet, so that they follow light and dark.
+//! Small charts as inline SVG. Colours come from the page's style sheet, so that they follow light and dark; attributes
+//! stand in for it where the picture is shown without the page.
 
 use std::fmt::Write as _;
 
@@ -68,7 +69,7 @@ impl Frame {
         let tick = step(highest, 5.0);
         let top_value = ((highest / tick).ceil() * tick).max(tick);
         let mut svg = format!(
-            r#"<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{}"><g class="grid">"#,
+            r#"<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{}"><g class="grid" stroke-width="1">"#,
             super::page::escape(label)
         );
         let mut frame = Self { svg: String::new(), top_value, right_value };
@@ -77,7 +78,7 @@ impl Frame {
             let y = frame.y(value);
             let _ = write!(
                 svg,
-                r#"<line x1="{LEFT}" x2="{}" y1="{y:.1}" y2="{y:.1}"/><text x="{}" y="{:.1}" class="left">{}</text>"#,
+                r#"<line x1="{LEFT}" x2="{}" y1="{y:.1}" y2="{y:.1}" stroke="#8885"/><text x="{}" y="{:.1}" class="left" text-anchor="end">{}</text>"#,
                 WIDTH - RIGHT,
                 LEFT - 8.0,
                 y + 4.0,
@@ -100,7 +101,11 @@ impl Frame {
 
     fn below(&mut self, x: f64, text: &str) {
         let y = HEIGHT - 12.0;
-        let _ = write!(self.svg, r#"<text x="{x:.1}" y="{y}" class="below">{}</text>"#, super::page::escape(text));
+        let _ = write!(
+            self.svg,
+            r#"<text x="{x:.1}" y="{y}" class="below" text-anchor="middle">{}</text>"#,
+            super::page::escape(text)
+        );
     }
 
     fn finish(mut self) -> String {
@@ -131,7 +136,7 @@ pub(super) fn lines(label: &str, series: &[Series]) -> String {
         let dashed = if one.dashed { " dashed" } else { "" };
         let _ = write!(
             frame.svg,
-            r#"<path class="line c{}{dashed}" d="{path}"><title>{}</title></path>"#,
+            r#"<path class="line c{}{dashed}" fill="none" stroke="currentColor" d="{path}"><title>{}</title></path>"#,
             one.colour % COLOURS,
             super::page::escape(&one.name)
         );
@@ -155,7 +160,7 @@ pub(super) fn bars(label: &str, groups: &[Group]) -> String {
             let y = frame.y(*height);
             let _ = write!(
                 frame.svg,
-                r#"<rect class="bar c{}" x="{x:.1}" y="{y:.1}" width="{:.1}" height="{:.1}" rx="2"/><text class="value" x="{:.1}" y="{:.1}">{}</text>"#,
+                r#"<rect class="bar c{}" x="{x:.1}" y="{y:.1}" width="{:.1}" height="{:.1}" rx="2"/><text class="value" text-anchor="middle" x="{:.1}" y="{:.1}">{}</text>"#,
                 colour % COLOURS,
                 width - 3.0,
                 HEIGHT - BOTTOM - y,
