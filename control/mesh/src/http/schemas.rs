@@ -12,7 +12,7 @@ use crate::model::reachability::{Reachability, ReachabilityState};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Reachability)]
 pub(crate) struct ReachabilityView {
-    /// The judgement.
+    // The document describes the enumeration at its type: words here would wrap it in an `allOf`.
     #[schema(inline)]
     pub state: ReachabilityState,
     /// The newest heartbeat; absent until there was one.
@@ -88,8 +88,66 @@ pub(crate) struct NodeStatePolicy {
     #[schema(min_length = 44, max_length = 44, format = Byte)]
     fingerprint: String,
     /// The rules, in order.
-    #[schema(value_type = Vec<Object>)]
-    rules: (),
+    rules: Vec<NodeStateCompiledRule>,
+}
+
+/// One rule of a compiled policy.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described, never built")]
+pub(crate) struct NodeStateCompiledRule {
+    /// What happens to the traffic.
+    action: PolicyAction,
+    /// Which traffic.
+    protocol: PolicyProtocol,
+    /// From where.
+    #[schema(max_length = 49)]
+    source_cidr: String,
+    /// To where.
+    #[schema(max_length = 49)]
+    destination_cidr: String,
+    /// Which ports, where the protocol has any.
+    #[schema(nullable = false)]
+    ports: Option<PolicyPortRange>,
+}
+
+/// What happens to traffic that a rule matches.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "described, never built")]
+pub(crate) enum PolicyAction {
+    /// It passes.
+    Allow,
+    /// It is dropped.
+    Deny,
+    /// It is recorded.
+    Log,
+}
+
+/// A protocol that a rule matches.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "described, never built")]
+pub(crate) enum PolicyProtocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP.
+    Icmp,
+    /// Any.
+    Any,
+}
+
+/// A range of ports, both ends included.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described, never built")]
+pub(crate) struct PolicyPortRange {
+    /// The lowest.
+    #[schema(minimum = 1, maximum = 65535)]
+    from: u16,
+    /// The highest.
+    #[schema(minimum = 1, maximum = 65535)]
+    to: u16,
 }
 
 /// Bridge duties; what is not configured is absent.
