@@ -78,7 +78,7 @@ impl Frame {
             let y = frame.y(value);
             let _ = write!(
                 svg,
-                r#"<line x1="{LEFT}" x2="{}" y1="{y:.1}" y2="{y:.1}" stroke="#8885"/><text x="{}" y="{:.1}" class="left" text-anchor="end">{}</text>"#,
+                r#"<line x1="{LEFT}" x2="{}" y1="{y:.1}" y2="{y:.1}" stroke="gray"/><text x="{}" y="{:.1}" class="left" text-anchor="end">{}</text>"#,
                 WIDTH - RIGHT,
                 LEFT - 8.0,
                 y + 4.0,
