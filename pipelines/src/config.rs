@@ -83,7 +83,7 @@ pub enum SinkChoice {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSinkConfig {
-    /// Base URL; absent means that the sink is off.
+    /// Base URL; absent means that the sink is off. A URL that ends in `/api/v1/push` or `/write` is used as it is.
     pub url: Option<Url>,
     /// A file whose trimmed content is sent as `Authorization`; read again when it changes.
     pub authorization_file: Option<PathBuf>,

@@ -13,7 +13,7 @@ pub use authorization::AuthorizationError;
 pub use http::SinkSetupError;
 pub(crate) use http::{HttpSink, Reply, printable};
 
-use crate::config::{LokiEncoding, PipelinesConfig, SinkChoice};
+use crate::config::{HttpSinkConfig, LokiEncoding, PipelinesConfig, SinkChoice};
 use crate::file_sink::{FileSink, FileSinkError};
 use crate::route::{Route, SinkKind};
 
@@ -132,16 +132,32 @@ impl Plan {
 
 fn http_sink(config: &PipelinesConfig, route: Route) -> Result<Sink, SinkSetupError> {
     let (endpoint, path) = match route.kind() {
-        SinkKind::Mimir => (config.mimir.clone(), Some(MIMIR_PATH)),
+        SinkKind::Mimir => (config.mimir.clone(), push_path(&config.mimir, MIMIR_PATH)),
         SinkKind::Loki => (config.loki.http(), Some(LOKI_PATH)),
         SinkKind::Siem => (config.siem.http(), None),
     };
     Ok(Sink::Http(Arc::new(HttpSink::new(route.kind(), &endpoint, path)?), config.loki.encoding))
 }
 
+/// The path to add to a base URL. A URL that names a remote-write endpoint itself is taken as it is: Prometheus and
+/// VictoriaMetrics write at `/api/v1/write`.
+fn push_path(endpoint: &HttpSinkConfig, path: &'static str) -> Option<&'static str> {
+    let named = endpoint.url.as_ref().is_some_and(|url| url.path().ends_with("/write") || url.path().ends_with(path));
+    (!named).then_some(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_that_names_its_endpoint_is_taken_as_it_is() {
+        let of = |url: &str| HttpSinkConfig { url: Some(url.parse().unwrap()), ..HttpSinkConfig::default() };
+        assert_eq!(push_path(&of("http://mimir:9009"), MIMIR_PATH), Some(MIMIR_PATH));
+        assert_eq!(push_path(&of("http://mimir:9009/prefix"), MIMIR_PATH), Some(MIMIR_PATH));
+        assert_eq!(push_path(&of("http://prometheus:9090/api/v1/write"), MIMIR_PATH), None);
+        assert_eq!(push_path(&of("http://mimir:9009/api/v1/push"), MIMIR_PATH), None);
+    }
 
     #[test]
     fn without_urls_telemetry_goes_to_the_folder_and_the_siem_is_off() {
