@@ -35,8 +35,7 @@ impl AuditKey {
     /// # Errors
     /// [`AuditKeyError`] for anything else.
     pub fn parse(text: &str) -> Result<Self, AuditKeyError> {
-        let decoded =
-            Zeroizing::new(HEXLOWER_PERMISSIVE.decode(text.trim().as_bytes()).map_err(|_| AuditKeyError)?);
+        let decoded = Zeroizing::new(HEXLOWER_PERMISSIVE.decode(text.trim().as_bytes()).map_err(|_| AuditKeyError)?);
         let mut key = Zeroizing::new([0u8; 32]);
         if decoded.len() != key.len() {
             return Err(AuditKeyError);

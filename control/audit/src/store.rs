@@ -6,9 +6,10 @@ use uuid::Uuid;
 
 use crate::model::Enlistment;
 
-/// One round trip: the mapping unless it is there or erased, the erasable side, the row, and the nudge.
+/// One round trip, by INSERT alone: other contexts may write here and not read (naming the columns of the conflict would
+/// need SELECT). It writes the mapping unless it is there or erased, the erasable side, the row, and the nudge.
 const ENLIST: &str = "WITH mapping AS (INSERT INTO audit.subject_pii (chain, pseudonym, subject_id) \
-       VALUES ($2, $3, $4) ON CONFLICT (chain, pseudonym) DO NOTHING), \
+       VALUES ($2, $3, $4) ON CONFLICT DO NOTHING), \
      side AS (INSERT INTO audit.request_contexts (entry, chain, subject, salt, ip, user_agent) \
        VALUES ($1, $2, $3, $5, $6, $7)), \
      entry AS (INSERT INTO audit.pending (id, chain, subject, relation, object_type, object_id, reason, \

@@ -21,6 +21,7 @@ pub mod database;
 pub mod directory;
 pub mod fault;
 pub mod http;
+pub mod installation;
 pub mod outbox;
 pub mod paging;
 pub mod principal;

@@ -64,10 +64,7 @@ impl Service for SigningAnnouncer {
             .queue_subscribe(ANNOUNCE, CONTROL_QUEUE.to_owned())
             .await
             .map_err(|error| Fault::Bus(error.to_string()))?;
-        requests
-            .take_until(cancel.cancelled())
-            .for_each_concurrent(AT_ONCE, |request| self.answer(request))
-            .await;
+        requests.take_until(cancel.cancelled()).for_each_concurrent(AT_ONCE, |request| self.answer(request)).await;
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::SigningKey;
 use moka::sync::Cache;
+use plexsphere_kernel::installation;
 use plexsphere_kernel::probes::Probe;
 use plexsphere_kernel::seams::{DomainEntries, PublicSigningKey, SigningKeys};
 use plexsphere_kernel::{AuditLog, Clock, Database, Fault, KekRing, Probes, SealError, SignerFault, Tx};
@@ -96,7 +97,7 @@ impl Signing {
 
     /// Compares the deployment with the database's, which is recorded by the first process that asks.
     pub(crate) async fn check_deployment(&self) -> Result<(), Fault> {
-        let recorded = store::installed(&self.parts.db, self.config.deployment).await?;
+        let recorded = installation::claim(&self.parts.db, self.config.deployment).await?;
         let at_home = recorded == self.config.deployment;
         self.at_home.store(at_home, Ordering::Release);
         if at_home {

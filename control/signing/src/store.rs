@@ -28,13 +28,10 @@ const EXPIRED: &str = "SELECT domain_id, kid FROM signing.keys \
      WHERE state = 'previous' AND transition_expires <= $1 ORDER BY transition_expires LIMIT $2 FOR UPDATE SKIP LOCKED";
 const ANNOUNCED: &str = "UPDATE signing.domains SET announced_kid = $2, announced_seq = $3 WHERE domain_id = $1";
 const SAMPLE: &str = "SELECT domain_id, kid FROM signing.keys WHERE state = 'current' ORDER BY id DESC LIMIT $1";
-const INSTALL: &str = "INSERT INTO kernel.installation (deployment_id) VALUES ($1) ON CONFLICT (singleton) DO NOTHING";
-const INSTALLED: &str = "SELECT deployment_id FROM kernel.installation";
 
 /// Every statement of the context, for the test that prepares them.
-pub const STATEMENTS: [&str; 14] = [
-    LINES, PAGE, SEED, CLAIM, HAS, LOCK, INSERT, SUPERSEDE, RETIRE, EXPIRED, ANNOUNCED, SAMPLE, INSTALL, INSTALLED,
-];
+pub const STATEMENTS: [&str; 12] =
+    [LINES, PAGE, SEED, CLAIM, HAS, LOCK, INSERT, SUPERSEDE, RETIRE, EXPIRED, ANNOUNCED, SAMPLE];
 
 #[derive(sqlx::FromRow)]
 struct LineRow {
@@ -154,12 +151,6 @@ pub(crate) async fn expired(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<V
 
 pub(crate) async fn sample(db: &Database, limit: i64) -> Result<Vec<(Uuid, String)>, Fault> {
     Ok(sqlx::query_as(SAMPLE).bind(limit).fetch_all(db.pool()).await?)
-}
-
-/// The deployment that the database belongs to; `deployment` if none was recorded before.
-pub(crate) async fn installed(db: &Database, deployment: Uuid) -> Result<Uuid, Fault> {
-    sqlx::query(INSTALL).bind(deployment).execute(db.pool()).await?;
-    Ok(sqlx::query_scalar(INSTALLED).fetch_one(db.pool()).await?)
 }
 
 fn one(result: sqlx::postgres::PgQueryResult) -> Result<(), Fault> {

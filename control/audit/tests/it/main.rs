@@ -1,1 +1,5 @@
 //! Tests of the audit context through its public face.
+
+mod enlisting;
+mod intake;
+mod rig;

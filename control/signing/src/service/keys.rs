@@ -5,7 +5,9 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 use plexsphere_kernel::audit::RequestContext;
 use plexsphere_kernel::directory::mark_domain;
-use plexsphere_kernel::{AuditRecord, Event, EventAudience, Fault, ObjectRef, Outbox, Outcome, SignerFault, Subject, Tx};
+use plexsphere_kernel::{
+    AuditRecord, Event, EventAudience, Fault, ObjectRef, Outbox, Outcome, SignerFault, Subject, Tx,
+};
 use plexsphere_wire::{CorrelationId, DomainId, Timestamp};
 use rand::RngCore as _;
 use serde_json::json;

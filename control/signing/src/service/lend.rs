@@ -119,8 +119,9 @@ impl Signing {
         let now = self.now();
         let announced = line.announced().ok_or(SignerFault::NoKey)?;
         let mut payload = json!({ "key_id": announced.kid, "public_key": encoded(&announced.public_key) });
-        // Without these two the agent keeps no grace for the old key.
-        let expires = line.key(pinned_kid).and_then(|key| key.transition_expires).filter(|expires| *expires > now);
+        // Without these two the agent keeps no grace for the old key. A forced rotation retires before the time is up.
+        let pinned = line.key(pinned_kid).filter(|key| key.state == KeyState::Previous);
+        let expires = pinned.and_then(|key| key.transition_expires).filter(|expires| *expires > now);
         if let (Some(expires), Some(members)) = (expires, payload.as_object_mut()) {
             members.insert("previous_key_id".to_owned(), pinned_kid.into());
             members.insert("transition_expires".to_owned(), expires.to_string().into());
