@@ -1,0 +1,361 @@
+//! Event streams to Nodes and operators (GetNodeEvents).
+
+mod connection;
+mod consumer;
+mod hub;
+mod verify;
+mod wheel;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response};
+use plexsphere_wire::directory::CredentialVerdict;
+use plexsphere_wire::signing::AnnouncementRequest;
+use plexsphere_wire::subjects;
+use plexsphere_wire::{Code, DomainId, NodeId, Problem, sse};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+pub use connection::{CloseReason, Connection, EventBody, Follower, Pushed};
+pub use consumer::{EventBus, EventBusDeps};
+pub use hub::{EventFrame, Hub, Joined, NoRoom, Timer};
+pub use verify::{Rejection, verify, verify_announcement};
+pub use wheel::Wheel;
+
+use crate::authenticate::{self, AuthRefusal};
+use crate::body::{Peer, RequestBody, ResponseBody};
+use crate::clock::Clock;
+use crate::config::{EventsConfig, seconds};
+use crate::directory::{Directory, Lookup, NodeRecord};
+use crate::ingest::Refused;
+use crate::proxy::{Authorised, Proxy};
+use crate::respond::Context;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Rights of operators looked up at a time.
+const RECHECKS: usize = 16;
+
+/// The operation and what it stands on.
+pub struct Fanout {
+    /// The open streams.
+    pub hub: Arc<Hub>,
+    /// The event stream.
+    pub bus: Arc<EventBus>,
+    lookup: Arc<Lookup>,
+    proxy: Arc<Proxy>,
+    nats: async_nats::Client,
+    clock: Arc<dyn Clock>,
+    config: EventsConfig,
+    draining: AtomicBool,
+    rechecks: Arc<Semaphore>,
+}
+
+enum Outcome {
+    Stream(EventBody),
+    Answer(Response<ResponseBody>),
+}
+
+struct Caller {
+    node: NodeId,
+    domain: DomainId,
+    follower: Follower,
+    record: Arc<NodeRecord>,
+}
+
+impl Fanout {
+    /// The operation.
+    #[must_use]
+    pub fn new(
+        (hub, bus): (Arc<Hub>, Arc<EventBus>),
+        (lookup, proxy): (Arc<Lookup>, Arc<Proxy>),
+        nats: async_nats::Client,
+        clock: Arc<dyn Clock>,
+        config: EventsConfig,
+    ) -> Self {
+        let rechecks = Arc::new(Semaphore::new(RECHECKS));
+        Self { hub, bus, lookup, proxy, nats, clock, config, draining: AtomicBool::new(false), rechecks }
+    }
+
+    /// One request.
+    ///
+    /// # Errors
+    /// The refusal, with the Node if it asked for another's path.
+    pub async fn open(
+        self: &Arc<Self>,
+        path_id: &str,
+        request: &Request<RequestBody>,
+        peer: &Peer,
+        context: &Context,
+    ) -> Result<Response<ResponseBody>, Refused> {
+        match self.open_stream(path_id, request.headers(), peer, context).await? {
+            Outcome::Answer(response) => Ok(response),
+            Outcome::Stream(body) => {
+                let mut response = Response::new(ResponseBody::events(body));
+                let headers = response.headers_mut();
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+                headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+                Ok(response)
+            }
+        }
+    }
+
+    async fn open_stream(
+        self: &Arc<Self>,
+        path_id: &str,
+        headers: &HeaderMap,
+        peer: &Peer,
+        context: &Context,
+    ) -> Result<Outcome, Refused> {
+        let caller = match self.caller(path_id, headers, context).await? {
+            Ok(caller) => caller,
+            Err(answer) => return Ok(Outcome::Answer(answer)),
+        };
+        let cursor = cursor(headers)?;
+        if !self.bus.available() || self.draining.load(Ordering::Acquire) {
+            return Err(unavailable().into());
+        }
+        if let Some(cursor) = cursor
+            && cursor > self.hub.applied()
+        {
+            let last = self.bus.last_sequence().await.ok_or_else(unavailable)?;
+            if cursor > last {
+                return Err(invalid_cursor().into());
+            }
+        }
+        let announcement = self.announcement(&caller, cursor).await?;
+        let of = (caller.node, caller.domain);
+        let by_node = matches!(caller.follower, Follower::Node(_));
+        let joined =
+            self.hub.join(of, caller.follower, cursor, peer.kill.clone()).map_err(|NoRoom| unavailable())?;
+        Ok(Outcome::Stream(self.body(joined, cursor, by_node, announcement)))
+    }
+
+    fn body(
+        self: &Arc<Self>,
+        joined: Joined,
+        cursor: Option<u64>,
+        by_node: bool,
+        announcement: Option<(&'static str, Bytes)>,
+    ) -> EventBody {
+        let stale = self.clock.now().minus(seconds(self.config.stale_seconds));
+        let of = (joined.connection.node, joined.connection.domain);
+        let mut body = EventBody::new(Arc::clone(&joined.connection), Arc::clone(&self.hub));
+        body.ring = joined.ring;
+        // What the ring has dropped by age is too old for a Node in any case.
+        let ring_covers = self.config.ring_seconds >= self.config.stale_seconds;
+        if by_node {
+            body.ring.retain(|frame| frame.issued_at >= stale);
+        }
+        let gap = joined.gap.filter(|_| !by_node || !ring_covers);
+        if let Some((event, wire)) = announcement {
+            let first = body.ring.front().map(|frame| frame.sequence.saturating_sub(1));
+            let id = match (&gap, first) {
+                (Some(_), _) => cursor.unwrap_or(0),
+                (None, Some(below)) => below,
+                (None, None) => joined.position,
+            };
+            body.opening.push_back(sse::frame(id, event, &wire).into());
+        }
+        if let Some((from, to)) = gap {
+            let (sender, older) = mpsc::channel(8);
+            body.older = Some(older);
+            let (fanout, connection) = (Arc::clone(self), joined.connection);
+            tokio::spawn(async move {
+                if let Err(error) = fanout.read_older(of, (from, to), &sender).await {
+                    tracing::info!(error, node = %of.0, "older events could not be read");
+                    fanout.hub.close(&connection, CloseReason::ReplayFailed);
+                }
+            });
+        }
+        body
+    }
+
+    /// Reads what the ring no longer holds from the stream itself, merging the two subjects of a Node.
+    async fn read_older(
+        &self,
+        (node, domain): (NodeId, DomainId),
+        (from, to): (u64, u64),
+        sender: &mpsc::Sender<Bytes>,
+    ) -> Result<(), String> {
+        let names = [subjects::domain_events(domain), subjects::node_events(domain, node)];
+        let [all, own] = &names;
+        let mut heads = [self.bus.next_of(all, from + 1).await?, self.bus.next_of(own, from + 1).await?];
+        loop {
+            let [first, second] = &mut heads;
+            let sequence = |head: &Option<(u64, Vec<u8>)>| head.as_ref().map_or(u64::MAX, |(sequence, _)| *sequence);
+            let (head, name) = if sequence(first) < sequence(second) { (first, all) } else { (second, own) };
+            let Some((sequence, wire)) = head.take().filter(|(sequence, _)| *sequence <= to) else { return Ok(()) };
+            if let Some(frame) = self.bus.verify(name, None, sequence, &wire).await
+                && sender.send(frame.bytes).await.is_err()
+            {
+                return Ok(());
+            }
+            *head = self.bus.next_of(name, sequence + 1).await?;
+        }
+    }
+
+    /// Who asks, and whether he may. The inner error is control's own answer.
+    async fn caller(
+        &self,
+        path_id: &str,
+        headers: &HeaderMap,
+        context: &Context,
+    ) -> Result<Result<Caller, Response<ResponseBody>>, Refused> {
+        if authenticate::shows_nsk(headers) {
+            let record = authenticate::authenticate(&self.lookup, headers).await.map_err(AuthRefusal::problem)?;
+            authenticate::match_path(&record, path_id).map_err(|refusal| Refused {
+                problem: refusal.problem(),
+                mismatch: Some(Arc::clone(&record)),
+                close: false,
+            })?;
+            let digest = authenticate::bearer(headers).ok_or_else(|| AuthRefusal::Unauthorized.problem())?.digest();
+            let (node, domain) = (record.entry.node, record.entry.domain);
+            return Ok(Ok(Caller { node, domain, follower: Follower::Node(digest), record }));
+        }
+        if !headers.contains_key(header::AUTHORIZATION) && !headers.contains_key(header::COOKIE) {
+            return Err(Problem::new(Code::Unauthenticated, "The request carries no credential.").into());
+        }
+        let node: NodeId = path_id.parse().map_err(|_| no_such_node())?;
+        match self.proxy.authorise_events(node, headers, context).await? {
+            Authorised::No(response) => return Ok(Err(response)),
+            Authorised::Yes => {}
+        }
+        let found = self.lookup.node(node).await.map_err(|_| AuthRefusal::Fault.problem())?;
+        let record = found.filter(|record| !record.entry.deregistered).ok_or_else(no_such_node)?;
+        let mut kept = HeaderMap::new();
+        for name in [header::AUTHORIZATION, header::COOKIE] {
+            for value in headers.get_all(&name) {
+                kept.append(name.clone(), value.clone());
+            }
+        }
+        let follower = Follower::Operator(Arc::new(kept));
+        Ok(Ok(Caller { node, domain: record.entry.domain, follower, record }))
+    }
+
+    /// The announcement, when the Node cannot know the key under which the Domain signs now.
+    async fn announcement(
+        &self,
+        caller: &Caller,
+        cursor: Option<u64>,
+    ) -> Result<Option<(&'static str, Bytes)>, Problem> {
+        let directory = self.lookup.directory();
+        let Some(domain) = directory.domain(caller.domain) else { return Ok(None) };
+        let pinned = &caller.record.entry.pinned_kid;
+        let current = domain.version(&domain.entry.announced_kid);
+        // A pinned key that is no longer listed is older than every listed one.
+        let older = *pinned != domain.entry.announced_kid && domain.version(pinned) < current;
+        let unseen = cursor.is_none_or(|cursor| cursor < domain.entry.announced_seq);
+        if !matches!(caller.follower, Follower::Node(_)) || !older || !unseen {
+            return Ok(None);
+        }
+        let request = AnnouncementRequest { domain: caller.domain, pinned_kid: pinned.clone() };
+        let body = serde_json::to_vec(&request).map_err(|_| Problem::internal())?;
+        let asked = self.nats.request(subjects::ANNOUNCE, body.into());
+        let Ok(Ok(reply)) = tokio::time::timeout(ANNOUNCE_TIMEOUT, asked).await else {
+            return Err(unavailable());
+        };
+        if reply.payload.is_empty() {
+            return Ok(None);
+        }
+        match verify_announcement(directory, caller.domain, &reply.payload) {
+            Ok(event) => Ok(Some((event, reply.payload))),
+            Err(rejection) => {
+                tracing::error!(domain = %caller.domain, %rejection, "announcement rejected");
+                Err(unavailable())
+            }
+        }
+    }
+
+    /// Closes the streams of a Node whose key no longer lives. Called for every change of the directory.
+    pub fn changed(hub: &Hub, directory: &Directory, node: NodeId) {
+        for connection in hub.streams_of(node) {
+            if !still_lives(directory, &connection) {
+                hub.close(&connection, CloseReason::Revoked);
+            }
+        }
+    }
+
+    /// Drives the timers until `cancel`.
+    pub async fn run_timers(self: Arc<Self>, cancel: CancellationToken) {
+        let mut tick = tokio::time::interval(Wheel::<()>::TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            for connection in self.hub.tick() {
+                match &connection.follower {
+                    Follower::Node(_) if still_lives(self.lookup.directory(), &connection) => {}
+                    Follower::Node(_) => self.hub.close(&connection, CloseReason::Revoked),
+                    Follower::Operator(headers) => self.recheck(Arc::clone(headers), connection.clone()),
+                }
+            }
+        }
+    }
+
+    fn recheck(self: &Arc<Self>, headers: Arc<HeaderMap>, connection: Arc<Connection>) {
+        let Ok(permit) = Arc::clone(&self.rechecks).try_acquire_owned() else {
+            // Too many at once: this one's turn comes a little later.
+            return self.hub.schedule(&connection, Timer::Recheck, self.hub.now() + Duration::from_secs(1));
+        };
+        let fanout = Arc::clone(self);
+        tokio::spawn(async move {
+            let correlation_id = plexsphere_wire::CorrelationId::mint(fanout.clock.now());
+            let context = Context { path: String::new(), correlation_id, secure: false };
+            let asked = fanout.proxy.authorise_events(connection.node, &headers, &context).await;
+            // A fault of control's is no verdict about the operator.
+            if let Ok(Authorised::No(response)) = asked
+                && response.status().is_client_error()
+            {
+                fanout.hub.close(&connection, CloseReason::TokenExpired);
+            }
+            drop(permit);
+        });
+    }
+
+    /// Refuses new streams and closes the open ones at an even rate.
+    pub async fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        let open = self.hub.connections();
+        let pause = seconds(self.config.drain_seconds) / u32::try_from(open.len().max(1)).unwrap_or(u32::MAX);
+        for connection in open {
+            self.hub.close(&connection, CloseReason::Drain);
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+fn still_lives(directory: &Directory, connection: &Connection) -> bool {
+    let Follower::Node(digest) = &connection.follower else { return true };
+    // A Node that is not in the map was answered for by control; the map decides once it knows the Node.
+    directory.node(connection.node).is_none_or(|record| record.entry.judge(digest) == CredentialVerdict::Live)
+}
+
+fn cursor(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let mut values = headers.get_all(LAST_EVENT_ID).iter();
+    let Some(value) = values.next().filter(|value| !value.is_empty()) else { return Ok(None) };
+    let text = value.to_str().unwrap_or("-");
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && values.next().is_none();
+    let number = text.parse::<i64>().ok().and_then(|number| u64::try_from(number).ok());
+    number.filter(|_| digits).map(Some).ok_or_else(invalid_cursor)
+}
+
+fn invalid_cursor() -> Problem {
+    Problem::new(Code::InvalidLastEventId, "The header Last-Event-ID names no event of this stream.")
+}
+
+fn no_such_node() -> Problem {
+    Problem::new(Code::NodeNotFound, "There is no such Node.")
+}
+
+fn unavailable() -> Problem {
+    Problem::new(Code::EventStreamUnavailable, "The event stream is not available at the moment. Try again.")
+}
+

@@ -1,0 +1,248 @@
+//! One open stream: a bounded queue of shared frames, and the response body that empties it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use parking_lot::Mutex;
+use plexsphere_wire::nsk::CredentialDigest;
+use plexsphere_wire::{DomainId, NodeId, sse};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::hub::{EventFrame, Hub};
+
+/// Why a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// The client left.
+    #[error("client")]
+    Client,
+    /// Its queue was full.
+    #[error("overflow")]
+    Overflow,
+    /// A newer stream of the Node took its place.
+    #[error("replaced")]
+    Replaced,
+    /// The key was revoked or the Node has ended.
+    #[error("revoked")]
+    Revoked,
+    /// An operator's credential or grant ended.
+    #[error("token_expired")]
+    TokenExpired,
+    /// It was open long enough.
+    #[error("lifetime")]
+    Lifetime,
+    /// This edge ends.
+    #[error("drain")]
+    Drain,
+    /// The event stream was made anew.
+    #[error("bus_reset")]
+    BusReset,
+    /// The client took nothing in time.
+    #[error("write_timeout")]
+    WriteTimeout,
+    /// Older events could not be read.
+    #[error("replay_failed")]
+    ReplayFailed,
+}
+
+impl CloseReason {
+    /// The reason's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Overflow => "overflow",
+            Self::Replaced => "replaced",
+            Self::Revoked => "revoked",
+            Self::TokenExpired => "token_expired",
+            Self::Lifetime => "lifetime",
+            Self::Drain => "drain",
+            Self::BusReset => "bus_reset",
+            Self::WriteTimeout => "write_timeout",
+            Self::ReplayFailed => "replay_failed",
+        }
+    }
+
+    /// Whether the response ends as if complete. A broken end tells a client that it was too slow.
+    const fn clean(self) -> bool {
+        !matches!(self, Self::Overflow | Self::WriteTimeout | Self::ReplayFailed)
+    }
+}
+
+/// Who follows.
+#[derive(Clone, Debug)]
+pub enum Follower {
+    /// The Node itself, by this key.
+    Node(CredentialDigest),
+    /// An operator, with the headers by which control knows him.
+    Operator(Arc<HeaderMap>),
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    waker: Option<Waker>,
+    closed: Option<CloseReason>,
+    taken_at: Duration,
+}
+
+/// An open stream as the hub knows it.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its number in this process.
+    pub id: u64,
+    /// The Node that it is about.
+    pub node: NodeId,
+    /// The Node's Domain.
+    pub domain: DomainId,
+    /// Who follows.
+    pub follower: Follower,
+    /// Live frames up to this sequence are not for it: they are part of its replay, or older than its cursor.
+    pub above: u64,
+    /// Ends the connection below.
+    pub kill: CancellationToken,
+    queue: Mutex<Queue>,
+}
+
+/// What a push did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// The queue was empty before: somebody should see to it that it is emptied in time.
+    First,
+    /// One more.
+    More,
+    /// The stream is closed, by this push or before.
+    Closed,
+}
+
+impl Connection {
+    pub(super) fn new(
+        id: u64,
+        (node, domain): (NodeId, DomainId),
+        follower: Follower,
+        above: u64,
+        kill: CancellationToken,
+    ) -> Self {
+        Self { id, node, domain, follower, above, kill, queue: Mutex::default() }
+    }
+
+    /// Puts a frame into the queue; a queue over its bounds closes the stream.
+    pub fn push(&self, bytes: Bytes, max_frames: usize, max_bytes: usize, now: Duration) -> Pushed {
+        let mut queue = self.queue.lock();
+        if queue.closed.is_some() {
+            return Pushed::Closed;
+        }
+        if queue.frames.len() >= max_frames || queue.bytes + bytes.len() > max_bytes {
+            drop(queue);
+            self.close(CloseReason::Overflow);
+            return Pushed::Closed;
+        }
+        let first = queue.frames.is_empty();
+        if first {
+            queue.taken_at = now;
+        }
+        queue.bytes += bytes.len();
+        queue.frames.push_back(bytes);
+        if let Some(waker) = queue.waker.take() {
+            waker.wake();
+        }
+        if first { Pushed::First } else { Pushed::More }
+    }
+
+    /// Ends the stream; the first reason stays.
+    pub fn close(&self, reason: CloseReason) {
+        let mut queue = self.queue.lock();
+        if queue.closed.is_none() {
+            queue.closed = Some(reason);
+            queue.frames = VecDeque::new();
+            queue.bytes = 0;
+        }
+        if let Some(waker) = queue.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Why it ended, if it has.
+    #[must_use]
+    pub fn closed(&self) -> Option<CloseReason> {
+        self.queue.lock().closed
+    }
+
+    /// Since when frames wait without one being taken; `None` when none wait.
+    pub(super) fn waiting_since(&self) -> Option<Duration> {
+        let queue = self.queue.lock();
+        (!queue.frames.is_empty()).then_some(queue.taken_at)
+    }
+
+    fn poll_take(&self, cx: &mut Context<'_>, now: Duration) -> Poll<Option<Result<Bytes, CloseReason>>> {
+        let mut queue = self.queue.lock();
+        if let Some(reason) = queue.closed {
+            return Poll::Ready(if reason.clean() { None } else { Some(Err(reason)) });
+        }
+        if let Some(bytes) = queue.frames.pop_front() {
+            queue.bytes -= bytes.len();
+            queue.taken_at = now;
+            return Poll::Ready(Some(Ok(bytes)));
+        }
+        if !queue.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            queue.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// The response body: opening, older events, the ring's, then live ones.
+pub struct EventBody {
+    pub(super) connection: Arc<Connection>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) opening: VecDeque<Bytes>,
+    pub(super) older: Option<mpsc::Receiver<Bytes>>,
+    pub(super) ring: VecDeque<Arc<EventFrame>>,
+}
+
+impl EventBody {
+    pub(super) fn new(connection: Arc<Connection>, hub: Arc<Hub>) -> Self {
+        let opening = VecDeque::from([Bytes::from_static(sse::OPENING)]);
+        Self { connection, hub, opening, older: None, ring: VecDeque::new() }
+    }
+
+    /// The next bytes; an error breaks the response off.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CloseReason>>> {
+        if self.connection.closed().is_none() {
+            if let Some(bytes) = self.opening.pop_front() {
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            if let Some(older) = &mut self.older {
+                match older.poll_recv(cx) {
+                    Poll::Ready(Some(bytes)) => return Poll::Ready(Some(Ok(bytes))),
+                    Poll::Ready(None) => self.older = None,
+                    Poll::Pending => {
+                        // A close must wake the body also while it waits for older events.
+                        let mut queue = self.connection.queue.lock();
+                        queue.waker = Some(cx.waker().clone());
+                        return Poll::Pending;
+                    }
+                }
+            }
+            if self.connection.closed().is_none()
+                && let Some(frame) = self.ring.pop_front()
+            {
+                return Poll::Ready(Some(Ok(frame.bytes.clone())));
+            }
+        }
+        self.connection.poll_take(cx, self.hub.now())
+    }
+}
+
+impl Drop for EventBody {
+    fn drop(&mut self) {
+        self.connection.close(CloseReason::Client);
+        self.hub.leave(&self.connection);
+    }
+}

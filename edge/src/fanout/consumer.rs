@@ -1,0 +1,249 @@
+//! Follows the event stream: one ordered consumer per edge.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::{self, Message};
+use futures_util::StreamExt as _;
+use plexsphere_wire::subjects;
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use super::hub::Hub;
+use super::verify::{Rejection, verify};
+use crate::admin::Probe;
+use crate::clock::Clock;
+use crate::config::{EventsConfig, millis, seconds};
+use crate::directory::Directory;
+use crate::metrics::{Metrics, OfReason};
+
+/// How long a message under an unknown key waits for the directory to learn of it.
+const KEY_PATIENCE: Duration = Duration::from_millis(500);
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The event stream as this edge sees it.
+pub struct EventBus {
+    client: async_nats::Client,
+    jetstream: jetstream::Context,
+    hub: Arc<Hub>,
+    directory: Arc<Directory>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    config: EventsConfig,
+    probe: Arc<Probe>,
+    loaded: AtomicBool,
+    healthy: AtomicBool,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum BusError {
+    #[error("event stream cannot be read: {0}")]
+    Stream(String),
+    #[error("event stream was made anew")]
+    Recreated,
+}
+
+fn stream_error(error: impl std::fmt::Display) -> BusError {
+    BusError::Stream(error.to_string())
+}
+
+/// The parts of [`EventBus`].
+pub struct EventBusDeps {
+    /// The bus.
+    pub client: async_nats::Client,
+    /// The streams to feed.
+    pub hub: Arc<Hub>,
+    /// The Domains' keys.
+    pub directory: Arc<Directory>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// The counters.
+    pub metrics: Metrics,
+    /// `event-stream`: passes once the ring was loaded.
+    pub probe: Arc<Probe>,
+}
+
+impl EventBus {
+    /// A bus that was not read yet.
+    #[must_use]
+    pub fn new(deps: EventBusDeps, config: EventsConfig) -> Self {
+        Self {
+            jetstream: jetstream::new(deps.client.clone()),
+            client: deps.client,
+            hub: deps.hub,
+            directory: deps.directory,
+            clock: deps.clock,
+            metrics: deps.metrics,
+            config,
+            probe: deps.probe,
+            loaded: AtomicBool::new(false),
+            healthy: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether new streams may be opened.
+    #[must_use]
+    pub fn available(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+            && self.healthy.load(Ordering::Acquire)
+            && self.client.connection_state() == State::Connected
+    }
+
+    /// The last sequence of the event stream, asked now.
+    pub async fn last_sequence(&self) -> Option<u64> {
+        let asked = async { self.jetstream.get_stream(subjects::EVENTS_STREAM).await.ok() };
+        let stream = tokio::time::timeout(Duration::from_secs(2), asked).await.ok()??;
+        Some(stream.cached_info().state.last_sequence)
+    }
+
+    /// Follows the stream until `cancel`.
+    pub async fn follow(&self, cancel: CancellationToken) {
+        let mut created = None;
+        loop {
+            let ended = tokio::select! {
+                () = cancel.cancelled() => return,
+                ended = self.follow_once(&mut created) => ended,
+            };
+            self.healthy.store(false, Ordering::Release);
+            match ended {
+                Err(BusError::Recreated) => {
+                    tracing::warn!("event stream was made anew; every stream is closed");
+                    self.loaded.store(false, Ordering::Release);
+                    created = None;
+                    self.hub.reset();
+                }
+                Err(error) => tracing::debug!(%error, "event stream lost"),
+                Ok(()) => tracing::debug!("event stream ended"),
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
+    }
+
+    async fn follow_once(&self, created: &mut Option<OffsetDateTime>) -> Result<(), BusError> {
+        let stream = self.jetstream.get_stream(subjects::EVENTS_STREAM).await.map_err(stream_error)?;
+        let info = stream.cached_info().clone();
+        if created.is_some_and(|known| known != info.created) || info.state.last_sequence < self.hub.applied() {
+            return Err(BusError::Recreated);
+        }
+        *created = Some(info.created);
+        let resumes = self.loaded.load(Ordering::Acquire);
+        let from = self.clock.now().minus(seconds(self.config.ring_seconds)).inner();
+        let deliver_policy = if resumes {
+            DeliverPolicy::ByStartSequence { start_sequence: self.hub.applied() + 1 }
+        } else {
+            DeliverPolicy::ByStartTime { start_time: from }
+        };
+        let config = OrderedConfig { deliver_policy, ..OrderedConfig::default() };
+        let consumer = stream.create_consumer(config).await.map_err(stream_error)?;
+        let mut begun = resumes;
+        if !resumes && consumer.cached_info().num_pending == 0 {
+            self.hub.begin(info.state.last_sequence);
+            begun = true;
+            self.ready();
+        }
+        self.healthy.store(true, Ordering::Release);
+        let mut messages = consumer.messages().await.map_err(stream_error)?;
+        let mut check = tokio::time::interval(millis(self.config.check_millis));
+        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = messages.next() => {
+                    let message = message.ok_or_else(|| stream_error("closed"))?.map_err(stream_error)?;
+                    self.take(&message, &mut begun).await?;
+                }
+                _ = check.tick() => self.check(&stream, created).await?,
+            }
+        }
+    }
+
+    fn ready(&self) {
+        self.loaded.store(true, Ordering::Release);
+        self.probe.pass("ring is loaded");
+        tracing::info!(applied = self.hub.applied(), "event ring is loaded");
+    }
+
+    /// Whether the stream still is the one that was opened.
+    async fn check(&self, stream: &Stream, created: &Option<OffsetDateTime>) -> Result<(), BusError> {
+        self.hub.expire(self.clock.now().minus(seconds(self.config.ring_seconds)));
+        match tokio::time::timeout(Duration::from_secs(2), stream.get_info()).await {
+            Ok(Ok(info)) => {
+                let same = *created == Some(info.created) && info.state.last_sequence >= self.hub.applied();
+                self.healthy.store(same, Ordering::Release);
+                if same { Ok(()) } else { Err(BusError::Recreated) }
+            }
+            Ok(Err(_)) | Err(_) => {
+                // Open streams stay; new ones are refused until the stream answers again.
+                self.healthy.store(false, Ordering::Release);
+                Ok(())
+            }
+        }
+    }
+
+    async fn take(&self, message: &Message, begun: &mut bool) -> Result<(), BusError> {
+        let (sequence, pending) = {
+            let info = message.info().map_err(stream_error)?;
+            (info.stream_sequence, info.pending)
+        };
+        if !*begun {
+            self.hub.begin(sequence.saturating_sub(1));
+            *begun = true;
+        }
+        if sequence > self.hub.applied() {
+            let id = message.headers.as_ref().and_then(|headers| headers.get(subjects::HEADER_MSG_ID));
+            let id = id.map(async_nats::HeaderValue::as_str);
+            match self.verify(&message.subject, id, sequence, &message.payload).await {
+                Some(frame) => self.hub.apply(frame),
+                None => self.hub.skip(sequence),
+            }
+        }
+        if pending == 0 && !self.loaded.load(Ordering::Acquire) {
+            self.ready();
+        }
+        Ok(())
+    }
+
+    /// Verifies a message; a bad one is counted, logged and dropped.
+    pub(super) async fn verify(
+        &self,
+        subject: &str,
+        id: Option<&str>,
+        sequence: u64,
+        wire: &[u8],
+    ) -> Option<super::hub::EventFrame> {
+        let mut judged = verify(&self.directory, subject, id, sequence, wire);
+        let begun = self.clock.monotonic();
+        // The relay may sign under a new key a moment before the directory tells of it.
+        while judged.as_ref().is_err_and(|rejection| *rejection == Rejection::Key)
+            && self.clock.monotonic().saturating_sub(begun) < KEY_PATIENCE
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            judged = verify(&self.directory, subject, id, sequence, wire);
+        }
+        match judged {
+            Ok(frame) => Some(frame),
+            Err(rejection) => {
+                self.metrics.envelopes_rejected.get_or_create(&OfReason { reason: rejection.as_str() }).inc();
+                tracing::error!(subject, sequence, %rejection, "envelope rejected");
+                None
+            }
+        }
+    }
+
+    /// Reads one subject of the stream from `sequence` on.
+    pub(super) async fn next_of(&self, subject: &str, sequence: u64) -> Result<Option<(u64, Vec<u8>)>, String> {
+        let stream = self.jetstream.get_stream_no_info(subjects::EVENTS_STREAM).await.map_err(|e| e.to_string())?;
+        match stream.direct_get_next_for_subject(subject, Some(sequence)).await {
+            Ok(message) => Ok(Some((message.sequence, message.payload.to_vec()))),
+            Err(error) if error.kind() == jetstream::stream::DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Who hears what: shards of rings and streams, and the join that loses nothing.
+//!
+//! One task applies messages in sequence. A join registers the stream and reads the applied position under the shard's
+//! lock: everything up to the position comes from the ring, everything above it comes live, nothing twice.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use plexsphere_wire::subjects::EventTarget;
+use plexsphere_wire::{DomainId, NodeId, Timestamp, sse};
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{CloseReason, Connection, Follower, Pushed};
+use super::wheel::Wheel;
+use crate::clock::Clock;
+use crate::config::{EventsConfig, millis, seconds};
+use crate::metrics::{Metrics, OfReason};
+
+const SHARDS: usize = 32;
+
+/// A verified envelope, encoded once.
+#[derive(Debug)]
+pub struct EventFrame {
+    /// Its place in the event stream.
+    pub sequence: u64,
+    /// The Domain.
+    pub domain: DomainId,
+    /// Whom it concerns.
+    pub target: EventTarget,
+    /// When it was signed.
+    pub issued_at: Timestamp,
+    /// The frame as sent.
+    pub bytes: Bytes,
+}
+
+#[derive(Default)]
+struct Shard {
+    rings: HashMap<(DomainId, EventTarget), VecDeque<Arc<EventFrame>>>,
+    order: VecDeque<Arc<EventFrame>>,
+    bytes: usize,
+    /// Every frame above this sequence is in the rings.
+    floor: u64,
+    applied: u64,
+    nodes: HashMap<NodeId, Vec<Arc<Connection>>>,
+    domains: HashMap<DomainId, HashMap<u64, Arc<Connection>>>,
+}
+
+/// What the wheel is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// A keep-alive is due.
+    KeepAlive,
+    /// Look whether the client takes its frames.
+    Stall,
+    /// The stream was open long enough.
+    Lifetime,
+    /// Look whether the follower still may.
+    Recheck,
+    /// End the connection below, should the stream still hang on it.
+    Kill,
+}
+
+/// A stream that has joined.
+pub struct Joined {
+    /// The stream.
+    pub connection: Arc<Connection>,
+    /// The applied position at the join.
+    pub position: u64,
+    /// Frames of the ring that it shall hear, in order.
+    pub ring: VecDeque<Arc<EventFrame>>,
+    /// Sequences above the first and up to the second that the ring no longer holds.
+    pub gap: Option<(u64, u64)>,
+}
+
+/// The edge has no room for another stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no room for another stream")]
+pub struct NoRoom;
+
+/// All streams of an edge.
+pub struct Hub {
+    shards: Vec<Mutex<Shard>>,
+    applied: AtomicU64,
+    open: AtomicUsize,
+    next_id: AtomicU64,
+    wheel: Mutex<Wheel<(Weak<Connection>, Timer)>>,
+    config: EventsConfig,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+}
+
+impl Hub {
+    /// A hub without streams.
+    #[must_use]
+    pub fn new(config: EventsConfig, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        Self {
+            shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
+            applied: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+            next_id: AtomicU64::new(1),
+            wheel: Mutex::new(Wheel::new(clock.monotonic())),
+            config,
+            clock,
+            metrics,
+        }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    fn shard(&self, domain: DomainId) -> Option<&Mutex<Shard>> {
+        let index = domain.as_bytes().iter().rev().take(4).fold(0usize, |sum, byte| sum * 31 + usize::from(*byte));
+        self.shards.get(index % SHARDS)
+    }
+
+    /// The last sequence that was applied.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// How many streams are open.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Begins behind `sequence`: nothing up to it is in the rings.
+    pub fn begin(&self, sequence: u64) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.floor = sequence;
+            shard.applied = sequence;
+        }
+        self.applied.store(sequence, Ordering::Release);
+    }
+
+    /// Forgets everything, because the event stream is another one, and closes every stream.
+    pub fn reset(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.rings.clear();
+            shard.order.clear();
+            shard.bytes = 0;
+        }
+        self.begin(0);
+        self.connections().iter().for_each(|connection| self.close(connection, CloseReason::BusReset));
+    }
+
+    /// Notes that a sequence needs no delivery.
+    pub fn skip(&self, sequence: u64) {
+        self.applied.fetch_max(sequence, Ordering::AcqRel);
+    }
+
+    /// Enters a frame into its ring and hands it to every stream that it concerns.
+    pub fn apply(&self, frame: EventFrame) {
+        let Some(shard) = self.shard(frame.domain) else { return };
+        let frame = Arc::new(frame);
+        let now = self.now();
+        let mut queued = 0;
+        {
+            let mut shard = shard.lock();
+            shard.applied = frame.sequence;
+            shard.bytes += frame.bytes.len();
+            shard.order.push_back(Arc::clone(&frame));
+            shard.rings.entry((frame.domain, frame.target)).or_default().push_back(Arc::clone(&frame));
+            let share = self.config.ring_bytes / SHARDS;
+            shard.evict(|oldest, bytes| bytes > share && oldest.sequence < frame.sequence);
+            match frame.target {
+                EventTarget::Domain => {
+                    for connection in shard.domains.get(&frame.domain).into_iter().flat_map(HashMap::values) {
+                        queued += u64::from(self.offer(connection, &frame, now));
+                    }
+                }
+                EventTarget::Node(node) => {
+                    for connection in shard.nodes.get(&node).into_iter().flatten() {
+                        queued += u64::from(self.offer(connection, &frame, now));
+                    }
+                }
+            }
+        }
+        self.metrics.frames_queued.inc_by(queued);
+        self.skip(frame.sequence);
+    }
+
+    fn offer(&self, connection: &Arc<Connection>, frame: &EventFrame, now: Duration) -> bool {
+        if connection.domain != frame.domain || frame.sequence <= connection.above {
+            return false;
+        }
+        self.push(connection, frame.bytes.clone(), now);
+        true
+    }
+
+    fn push(&self, connection: &Arc<Connection>, bytes: Bytes, now: Duration) {
+        let already = connection.closed().is_some();
+        match connection.push(bytes, self.config.queue_frames, self.config.queue_bytes, now) {
+            Pushed::First => {
+                self.schedule(connection, Timer::Stall, now + millis(self.config.write_timeout_millis));
+            }
+            Pushed::More => {}
+            Pushed::Closed if already => {}
+            Pushed::Closed => self.closing(connection, CloseReason::Overflow),
+        }
+    }
+
+    /// Opens a stream behind `cursor`, or at the tail.
+    ///
+    /// # Errors
+    /// [`NoRoom`].
+    pub fn join(
+        &self,
+        of: (NodeId, DomainId),
+        follower: Follower,
+        cursor: Option<u64>,
+        kill: CancellationToken,
+    ) -> Result<Joined, NoRoom> {
+        if self.open.fetch_add(1, Ordering::AcqRel) >= self.config.max_streams {
+            self.open.fetch_sub(1, Ordering::AcqRel);
+            return Err(NoRoom);
+        }
+        let (node, domain) = of;
+        let Some(shard) = self.shard(domain) else { return Err(NoRoom) };
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let by_node = matches!(follower, Follower::Node(_));
+        let mut shard = shard.lock();
+        let position = shard.applied.max(self.applied());
+        let from = cursor.unwrap_or(position);
+        let connection = Arc::new(Connection::new(id, of, follower, from.max(position), kill));
+        let streams = shard.nodes.entry(node).or_default();
+        let own = |connection: &&Arc<Connection>| {
+            matches!(connection.follower, Follower::Node(_)) && connection.closed().is_none()
+        };
+        if by_node && streams.iter().filter(own).count() >= self.config.max_streams_per_node {
+            if let Some(oldest) = streams.iter().find(own) {
+                self.close(oldest, CloseReason::Replaced);
+            }
+        }
+        streams.push(Arc::clone(&connection));
+        shard.domains.entry(domain).or_default().insert(id, Arc::clone(&connection));
+        let ring = shard.between(of, from, position);
+        let gap = (from < shard.floor).then_some((from, shard.floor.min(position)));
+        drop(shard);
+        self.metrics.streams.inc();
+        self.start_timers(&connection);
+        Ok(Joined { connection, position, ring, gap })
+    }
+
+    fn start_timers(&self, connection: &Arc<Connection>) {
+        let now = self.now();
+        let keep_alive = millis(self.config.keep_alive_millis);
+        let life = seconds(self.config.lifetime_seconds);
+        self.schedule(connection, Timer::KeepAlive, now + keep_alive.mul_f64(rand::random_range(0.04..1.0)));
+        self.schedule(connection, Timer::Lifetime, now + life.mul_f64(rand::random_range(0.9..1.1)));
+        self.schedule(connection, Timer::Recheck, now + seconds(self.config.recheck_seconds));
+    }
+
+    pub(super) fn schedule(&self, connection: &Arc<Connection>, timer: Timer, at: Duration) {
+        self.wheel.lock().schedule(at, (Arc::downgrade(connection), timer));
+    }
+
+    /// Fires what is due; returns the streams whose follower is to be looked at again.
+    pub fn tick(&self) -> Vec<Arc<Connection>> {
+        let now = self.now();
+        let due = self.wheel.lock().advance(now);
+        let mut recheck = Vec::new();
+        for (connection, timer) in due {
+            let Some(connection) = connection.upgrade() else { continue };
+            match timer {
+                Timer::Kill => connection.kill.cancel(),
+                _ if connection.closed().is_some() => {}
+                Timer::KeepAlive => {
+                    self.push(&connection, Bytes::from_static(sse::KEEP_ALIVE), now);
+                    self.schedule(&connection, Timer::KeepAlive, now + millis(self.config.keep_alive_millis));
+                }
+                Timer::Lifetime => self.close(&connection, CloseReason::Lifetime),
+                Timer::Recheck => {
+                    self.schedule(&connection, Timer::Recheck, now + seconds(self.config.recheck_seconds));
+                    recheck.push(connection);
+                }
+                Timer::Stall => {
+                    let Some(since) = connection.waiting_since() else { continue };
+                    let limit = since + millis(self.config.write_timeout_millis);
+                    if now >= limit {
+                        self.close(&connection, CloseReason::WriteTimeout);
+                    } else {
+                        self.schedule(&connection, Timer::Stall, limit);
+                    }
+                }
+            }
+        }
+        recheck
+    }
+
+    /// Ends a stream, and a moment later the connection if the stream still hangs on it.
+    pub fn close(&self, connection: &Arc<Connection>, reason: CloseReason) {
+        if connection.closed().is_none() {
+            connection.close(reason);
+            self.closing(connection, reason);
+        }
+    }
+
+    fn closing(&self, connection: &Arc<Connection>, reason: CloseReason) {
+        tracing::info!(node = %connection.node, domain = %connection.domain, %reason, "event stream closed");
+        self.schedule(connection, Timer::Kill, self.now() + Duration::from_secs(2));
+    }
+
+    /// Takes a stream out; the last thing that happens to it.
+    pub(super) fn leave(&self, connection: &Arc<Connection>) {
+        let Some(shard) = self.shard(connection.domain) else { return };
+        let mut shard = shard.lock();
+        if let Some(streams) = shard.nodes.get_mut(&connection.node) {
+            streams.retain(|other| other.id != connection.id);
+            if streams.is_empty() {
+                shard.nodes.remove(&connection.node);
+            }
+        }
+        if let Some(streams) = shard.domains.get_mut(&connection.domain) {
+            streams.remove(&connection.id);
+            if streams.is_empty() {
+                shard.domains.remove(&connection.domain);
+            }
+        }
+        drop(shard);
+        self.open.fetch_sub(1, Ordering::AcqRel);
+        self.metrics.streams.dec();
+        let reason = connection.closed().unwrap_or(CloseReason::Client).as_str();
+        self.metrics.streams_closed.get_or_create(&OfReason { reason }).inc();
+    }
+
+    /// The open streams about a Node, wherever its Domain's shard is.
+    #[must_use]
+    pub fn streams_of(&self, node: NodeId) -> Vec<Arc<Connection>> {
+        self.shards.iter().flat_map(|shard| shard.lock().nodes.get(&node).cloned().unwrap_or_default()).collect()
+    }
+
+    /// Every open stream.
+    #[must_use]
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        let of = |shard: &Mutex<Shard>| shard.lock().nodes.values().flatten().cloned().collect::<Vec<_>>();
+        self.shards.iter().flat_map(of).collect()
+    }
+
+    /// Forgets frames that were signed before `horizon`.
+    pub fn expire(&self, horizon: Timestamp) {
+        for shard in &self.shards {
+            shard.lock().evict(|oldest, _| oldest.issued_at < horizon);
+        }
+    }
+}
+
+impl Shard {
+    /// Drops frames from the oldest on while `drop_it` says so of the oldest and the bytes held.
+    fn evict(&mut self, drop_it: impl Fn(&EventFrame, usize) -> bool) {
+        while let Some(oldest) = self.order.front()
+            && drop_it(oldest, self.bytes)
+        {
+            let Some(oldest) = self.order.pop_front() else { return };
+            self.floor = oldest.sequence;
+            self.bytes -= oldest.bytes.len();
+            let key = (oldest.domain, oldest.target);
+            if let Some(ring) = self.rings.get_mut(&key) {
+                ring.pop_front();
+                if ring.is_empty() {
+                    self.rings.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// The frames for a Node with sequences in `(from, to]`, in order.
+    fn between(&self, (node, domain): (NodeId, DomainId), from: u64, to: u64) -> VecDeque<Arc<EventFrame>> {
+        let targets = [EventTarget::Domain, EventTarget::Node(node)];
+        let rings = targets.iter().filter_map(|target| self.rings.get(&(domain, *target)));
+        let wanted = rings.flatten().filter(|frame| frame.sequence > from && frame.sequence <= to);
+        let mut frames: Vec<_> = wanted.cloned().collect();
+        frames.sort_by_key(|frame| frame.sequence);
+        frames.into()
+    }
+}

@@ -1,0 +1,167 @@
+//! HTTP/1.1 and HTTP/2 over TCP, plain or with TLS.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::guard::Patience;
+use super::{Activity, Guarded, Handler, InFlight};
+use crate::body::{Peer, RequestBody};
+use crate::config::{ListenConfig, seconds};
+
+/// What hyper may buffer of a head before it refuses by itself; our own limit is below, so that our refusal is sent.
+const HEAD_BUFFER_BYTES: usize = 64 * 1024;
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What connections share.
+#[derive(Clone)]
+pub struct Limits {
+    /// One permit per connection.
+    pub connections: Arc<Semaphore>,
+    /// Connections open now.
+    pub open: Gauge,
+    /// The tasks of all connections.
+    pub tasks: TaskTracker,
+    /// Asks connections to end when they can.
+    pub drain: CancellationToken,
+    /// Ends connections at once.
+    pub kill: CancellationToken,
+    /// The configured times and sizes.
+    pub config: Arc<ListenConfig>,
+}
+
+/// Accepts until the drain begins.
+pub async fn serve_tcp<H: Handler>(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    handler: Arc<H>,
+    limits: Limits,
+) {
+    loop {
+        let permit = tokio::select! {
+            () = limits.drain.cancelled() => return,
+            permit = Arc::clone(&limits.connections).acquire_owned() => permit,
+        };
+        let Ok(permit) = permit else { return };
+        let accepted = tokio::select! {
+            () = limits.drain.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::info!(%error, "connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (tls, handler, shared) = (tls.clone(), Arc::clone(&handler), limits.clone());
+        limits.tasks.spawn(async move {
+            shared.open.inc();
+            let _ = stream.set_nodelay(true);
+            let kill = shared.kill.child_token();
+            tokio::select! {
+                () = kill.cancelled() => {}
+                () = connection(stream, address, tls, handler, &shared, kill.clone()) => {}
+            }
+            shared.open.dec();
+            drop(permit);
+        });
+    }
+}
+
+async fn connection<H: Handler>(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    handler: Arc<H>,
+    limits: &Limits,
+    kill: CancellationToken,
+) {
+    let handshake = seconds(limits.config.head_timeout_seconds);
+    let peer = Peer { address, secure: tls.is_some(), kill, activity: Some(Arc::default()) };
+    if let Some(tls) = tls {
+        let Ok(Ok(stream)) = tokio::time::timeout(handshake, tls.accept(stream)).await else { return };
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        return speak(stream, http2, handler, peer, limits).await;
+    }
+    let Ok(Some(http2)) = tokio::time::timeout(handshake, sniff(&stream)).await else { return };
+    speak(stream, http2, handler, peer, limits).await;
+}
+
+/// Whether the client begins with HTTP/2's preface; `None` when it left.
+async fn sniff(stream: &TcpStream) -> Option<bool> {
+    let mut head = [0u8; PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut head).await.ok().filter(|seen| *seen > 0)?;
+        let head = head.get(..seen)?;
+        if !PREFACE.starts_with(head) {
+            return Some(false);
+        }
+        if seen == PREFACE.len() {
+            return Some(true);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn speak<S, H>(stream: S, http2: bool, handler: Arc<H>, peer: Peer, limits: &Limits)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    H: Handler,
+{
+    let config = &limits.config;
+    let activity: Arc<Activity> = peer.activity.clone().unwrap_or_default();
+    let patience = Patience {
+        head: (!http2).then(|| seconds(config.head_timeout_seconds)),
+        idle: seconds(config.idle_timeout_seconds),
+        write: seconds(config.write_timeout_seconds),
+    };
+    let io = TokioIo::new(Guarded::new(stream, patience, Arc::clone(&activity)));
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let in_flight = InFlight::begin(&activity);
+        let (handler, peer) = (Arc::clone(&handler), peer.clone());
+        async move {
+            let response = handler.handle(request.map(RequestBody::Hyper), peer).await;
+            Ok::<_, Infallible>(response.map(|body| body.guarded(in_flight)))
+        }
+    });
+    if http2 {
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(config.max_streams_per_connection)
+            .max_header_list_size(u32::try_from(HEAD_BUFFER_BYTES).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(64)
+            .max_send_buf_size(64 * 1024)
+            .keep_alive_interval(seconds(30))
+            .keep_alive_timeout(seconds(20));
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = limits.drain.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    } else {
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEAD_BUFFER_BYTES).half_close(false);
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = limits.drain.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    }
+}
