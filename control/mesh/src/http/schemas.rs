@@ -1,10 +1,14 @@
 //! What the operations answer. The snapshot's types describe the answer for the API document; its bytes are put together
 //! from parts that are rendered once and shared.
 
+mod bridge;
+
 use plexsphere_wire::{NodeId, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+use bridge::NodeStateBridge;
 
 use crate::model::reachability::{Reachability, ReachabilityState};
 
@@ -33,7 +37,7 @@ impl From<Reachability> for ReachabilityView {
     }
 }
 
-/// All desired state of a Node.
+/// All desired state of a Node. `executions` and `sessions` follow: the agent needs them, the contract does not name them.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "described, never built")]
 pub(crate) struct NodeStateSnapshot {
@@ -53,12 +57,6 @@ pub(crate) struct NodeStateSnapshot {
     /// The same value as `state`.
     #[schema(required = true)]
     reports: Option<NodeStateReports>,
-    /// Invocations that wait for the Node or run on it.
-    #[schema(value_type = Vec<Object>)]
-    executions: (),
-    /// Live sessions; `null` when they are not known.
-    #[schema(value_type = Option<Vec<Object>>, required = true)]
-    sessions: (),
 }
 
 /// A Peer to program.
@@ -100,10 +98,10 @@ pub(crate) struct NodeStateCompiledRule {
     /// Which traffic.
     protocol: PolicyProtocol,
     /// From where.
-    #[schema(max_length = 49)]
+    #[schema(max_length = 49, pattern = r"^([0-9]{1,3}\.){3}[0-9]{1,3}/[0-9]{1,2}$|^[0-9a-fA-F:]+/[0-9]{1,3}$")]
     source_cidr: String,
     /// To where.
-    #[schema(max_length = 49)]
+    #[schema(max_length = 49, pattern = r"^([0-9]{1,3}\.){3}[0-9]{1,3}/[0-9]{1,2}$|^[0-9a-fA-F:]+/[0-9]{1,3}$")]
     destination_cidr: String,
     /// Which ports, where the protocol has any.
     #[schema(nullable = false)]
@@ -148,24 +146,6 @@ pub(crate) struct PolicyPortRange {
     /// The highest.
     #[schema(minimum = 1, maximum = 65535)]
     to: u16,
-}
-
-/// Bridge duties; what is not configured is absent.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "described, never built")]
-pub(crate) struct NodeStateBridge {
-    /// Relaying for other Peers.
-    #[schema(value_type = Option<Object>, nullable = false)]
-    relay: (),
-    /// Access for people.
-    #[schema(value_type = Option<Object>, nullable = false)]
-    user_access: (),
-    /// Ingress from outside.
-    #[schema(value_type = Option<Object>, nullable = false)]
-    ingress: (),
-    /// Tunnels to other networks.
-    #[schema(value_type = Option<Object>, nullable = false)]
-    site_to_site: (),
 }
 
 /// A Node's entries by kind, each by key.
