@@ -19,7 +19,7 @@ async fn every_statement_prepares_for_the_role_of_this_context() {
 #[tokio::test]
 async fn the_wall_around_the_schema_stands() {
     let world = world().await;
-    let refused = sqlx::query("SELECT * FROM kernel.installation").execute(world.database.pool()).await;
+    let refused = sqlx::query("SELECT * FROM kernel.outbox").execute(world.database.pool()).await;
     assert!(refused.unwrap_err().to_string().contains("permission denied"));
 }
 
