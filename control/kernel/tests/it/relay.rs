@@ -1,14 +1,16 @@
 use std::collections::HashMap;
+use std::time::Instant;
 
+use futures_util::StreamExt as _;
 use plexsphere_kernel::relay::{DOMAIN_EVENTS_STREAM, requeue};
 use plexsphere_kernel::{Event, EventAudience, Outbox};
-use plexsphere_testkit::{eventually, nats_own};
+use plexsphere_testkit::{eventually, nats, nats_own, postgres_own};
 use plexsphere_wire::DomainId;
 use plexsphere_wire::envelope::EventType::{NodeStateUpdated, PeerRegistered};
 use serde_json::json;
 use sqlx::Row as _;
 
-use crate::rig::{GRACE, Rig, append, now, payloads};
+use crate::rig::{GRACE, Rig, SCHEMA, append, now, payloads};
 
 #[tokio::test]
 async fn what_a_producer_rolled_back_is_never_published() {
@@ -190,4 +192,41 @@ async fn when_one_replica_ends_the_other_takes_its_shards() {
     drop(first);
     rig.append(domain, NodeStateUpdated, json!({ "n": 2 })).await;
     assert_eq!(rig.until_published(2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn the_relay_goes_on_after_the_database_was_killed_and_restarted() {
+    let mut server = postgres_own().await;
+    let rig = Rig::of(server.database(&SCHEMA).await, nats().await).await;
+    let domain = DomainId::mint(now());
+    let (tasks, relay) = rig.relay();
+    rig.append(domain, NodeStateUpdated, json!({ "n": 1 })).await;
+    rig.until_published(1).await;
+    server.kill9().await;
+    eventually!(relay.status().failures > 0, "the relay notices");
+    server.restart().await;
+    eventually!(rig.db.begin().await.is_ok(), "the pool reaches the server again");
+    rig.append(domain, NodeStateUpdated, json!({ "n": 2 })).await;
+    assert_eq!(payloads(&rig.until_published(2).await)[1], r#"{"n":2}"#);
+    eventually!(relay.status().failures == 0, "the relay is well again");
+    assert!(tasks.drain(GRACE).await);
+}
+
+/// Prints how long a lone event takes from its commit to a subscriber; run it with `-- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn commit_to_publish_latency() {
+    let rig = Rig::new().await;
+    let (_tasks, _) = rig.relay();
+    let mut heard = rig.nats.client().await.subscribe("plexsphere.events.v1.>").await.unwrap();
+    let mut micros = Vec::new();
+    for n in 0..200 {
+        rig.append(DomainId::mint(now()), NodeStateUpdated, json!({ "n": n })).await;
+        let committed = Instant::now();
+        heard.next().await.unwrap();
+        micros.push(committed.elapsed().as_micros());
+        eventually!(rig.waiting().await == 0, "the event is marked");
+    }
+    micros.sort_unstable();
+    println!("commit to subscriber: p50 {} µs, p99 {} µs", micros[100], micros[198]);
 }

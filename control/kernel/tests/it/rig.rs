@@ -98,7 +98,10 @@ impl Rig {
     }
 
     pub async fn on(nats: TestNats) -> Self {
-        let database = TestDatabase::with(&SCHEMA).await;
+        Self::of(TestDatabase::with(&SCHEMA).await, nats).await
+    }
+
+    pub async fn of(database: TestDatabase, nats: TestNats) -> Self {
         Self {
             db: Database::new(database.pool()),
             bus: nats.client().await,
