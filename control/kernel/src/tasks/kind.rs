@@ -77,7 +77,7 @@ kinds! {
     /// Answers heartbeat batches.
     HeartbeatResponder = "heartbeat-responder", Finish, Retry, None;
     /// Finds Nodes that have gone silent.
-    ReachabilitySweeper = "reachability-sweeper", Drop, RetryUnready, Some("reachability-sweeper");
+    ReachabilitySweeper = "reachability-sweeper", Drop, RetryUnready, Some("mesh-reachability-sweeper");
     /// Frees mesh addresses whose cooling is over.
     AllocationSweeper = "allocation-sweeper", Drop, Retry, None;
     /// Ends tokens and credentials that have expired.
