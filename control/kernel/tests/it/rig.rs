@@ -155,15 +155,8 @@ impl Rig {
     }
 
     pub async fn until_published(&self, count: usize) -> Vec<Envelope> {
-        let mut all = Vec::new();
-        eventually!(
-            {
-                all = self.published().await;
-                all.len() >= count
-            },
-            "{count} envelopes are published"
-        );
-        all
+        eventually!(self.published().await.len() >= count, "{count} envelopes are published");
+        self.published().await
     }
 
     pub async fn waiting(&self) -> i64 {

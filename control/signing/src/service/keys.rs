@@ -21,6 +21,22 @@ use crate::store::{self, NewKey};
 /// The Ed25519 seed's length.
 const SEED_BYTES: usize = 32;
 
+/// Something done to a key, for the audit log.
+pub(super) struct Act {
+    pub(super) subject: Subject,
+    pub(super) action: &'static str,
+    pub(super) kid: String,
+    pub(super) correlation_id: CorrelationId,
+    pub(super) at: Timestamp,
+}
+
+impl Act {
+    /// Done by the context itself, on nobody's request.
+    fn of_ours(action: &'static str, kid: String, at: Timestamp) -> Self {
+        Self { subject: Subject::System(SIGNING_SUBJECT), action, kid, correlation_id: CorrelationId::mint(at), at }
+    }
+}
+
 impl Signing {
     /// Makes the first key of a Domain unless it has one.
     pub(super) async fn provision(&self, tx: &mut Tx, domain: DomainId, now: Timestamp) -> Result<(), Fault> {
@@ -42,8 +58,7 @@ impl Signing {
             payload: json!({ "key_id": kid }),
         };
         Outbox.append(tx, event, now).await?;
-        let subject = Subject::System(SIGNING_SUBJECT);
-        self.record(tx, domain, subject, "signing_key.provision", kid, CorrelationId::mint(now), now).await
+        self.record(tx, domain, Act::of_ours("signing_key.provision", kid, now)).await
     }
 
     /// A fresh pair, its seed wrapped for this deployment, Domain and kid.
@@ -57,26 +72,16 @@ impl Signing {
         Ok(NewKey { domain, version, kid, public_key, wrapped_seed, wrap_key_version, created_by })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one audit row, spelled out")]
-    pub(super) async fn record(
-        &self,
-        tx: &mut Tx,
-        domain: DomainId,
-        subject: Subject,
-        action: &str,
-        kid: String,
-        correlation_id: CorrelationId,
-        now: Timestamp,
-    ) -> Result<(), Fault> {
+    pub(super) async fn record(&self, tx: &mut Tx, domain: DomainId, act: Act) -> Result<(), Fault> {
         let record = AuditRecord {
             domain: Some(domain),
-            subject,
-            relation: action.to_owned(),
-            object: ObjectRef { kind: "signing_key", id: kid },
+            subject: act.subject,
+            relation: act.action.to_owned(),
+            object: ObjectRef { kind: "signing_key", id: act.kid },
             outcome: Outcome::Granted,
-            correlation_id,
+            correlation_id: act.correlation_id,
             context: RequestContext::default(),
-            occurred_at: now,
+            occurred_at: act.at,
         };
         self.parts.audit.record(tx, record).await
     }
@@ -89,8 +94,7 @@ impl Signing {
         kid: String,
         now: Timestamp,
     ) -> Result<(), Fault> {
-        let subject = Subject::System(SIGNING_SUBJECT);
-        self.record(tx, domain, subject, "signing_key.retire", kid, CorrelationId::mint(now), now).await
+        self.record(tx, domain, Act::of_ours("signing_key.retire", kid, now)).await
     }
 
     /// The private key of `kid`, from memory or unwrapped.

@@ -8,6 +8,7 @@ use plexsphere_wire::envelope::EventType;
 use plexsphere_wire::{CorrelationId, DomainId, Timestamp};
 use serde_json::json;
 
+use super::keys::Act;
 use super::{Signing, encoded};
 use crate::model::{KeyEvent, KeyLine, KeyState, NoTransition, PublicHalf};
 use crate::store;
@@ -103,8 +104,14 @@ impl Signing {
         };
         Outbox.append(&mut tx, event, now).await?;
         mark_domain(&mut tx, domain).await?;
-        let (actor, correlation) = (rotation.actor, rotation.correlation_id);
-        self.record(&mut tx, domain, actor, "signing_key.rotate", rotated.kid.clone(), correlation, now).await?;
+        let act = Act {
+            subject: rotation.actor,
+            action: "signing_key.rotate",
+            kid: rotated.kid.clone(),
+            correlation_id: rotation.correlation_id,
+            at: now,
+        };
+        self.record(&mut tx, domain, act).await?;
         tx.commit().await?;
         self.lines.invalidate(&domain);
         Ok(rotated)
