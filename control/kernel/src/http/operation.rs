@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 
+use super::pipeline::Throttle;
 use super::{Call, KIB, Reply};
 
 /// By which credential an operation may be called.
@@ -147,6 +148,8 @@ pub struct Operation {
     pub gate: Gate,
     /// Whether the per-address throttle of anonymous operations applies.
     pub throttled: bool,
+    /// A per-address throttle of its own, in place of the shared one.
+    pub own_throttle: Option<Arc<Throttle>>,
     /// The body, if one is taken.
     pub body: Option<BodyRules>,
     /// Query parameters: name, what it is, schema.
@@ -195,6 +198,7 @@ impl Operation {
                 scheme,
                 gate,
                 throttled: false,
+                own_throttle: None,
                 body: None,
                 query: Vec::new(),
                 headers: Vec::new(),
@@ -229,6 +233,13 @@ impl OperationBuilder {
     #[must_use]
     pub fn throttled(mut self) -> Self {
         self.operation.throttled = true;
+        self
+    }
+
+    /// Puts the operation under a per-address throttle of its own.
+    #[must_use]
+    pub fn throttled_by(mut self, throttle: Arc<Throttle>) -> Self {
+        self.operation.own_throttle = Some(throttle);
         self
     }
 

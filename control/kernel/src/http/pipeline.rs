@@ -191,6 +191,9 @@ async fn pass(
     if operation.throttled {
         gates.throttle.admit(client.ip.as_deref().unwrap_or(""), now)?;
     }
+    if let Some(throttle) = &operation.own_throttle {
+        throttle.admit(client.ip.as_deref().unwrap_or(""), now)?;
+    }
     let caller = authenticate(&operation, &gates, &parts.headers).await?;
     let mut call = Call {
         correlation_id,

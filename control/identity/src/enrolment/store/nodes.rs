@@ -1,0 +1,232 @@
+//! SQL of Nodes, their keys, and the places they register at.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use plexsphere_kernel::database::violated_constraint;
+use plexsphere_kernel::{Fault, Tx};
+use plexsphere_wire::directory::{Credential, CredentialState, NodeEntry};
+use plexsphere_wire::nsk::CredentialDigest;
+use plexsphere_wire::{DomainId, NodeId, ProjectId, ResourceId, Timestamp};
+use sqlx::postgres::PgRow;
+use sqlx::{PgExecutor, Row as _};
+use uuid::Uuid;
+
+use crate::enrolment::keys::MintedKey;
+
+pub(super) const STATEMENTS: &[&str] = &[
+    LOCK_PROJECT, RESERVED, RESOURCE_BY_ID, RESOURCE_BY_REF, INSERT_NODE, INSERT_KEY, LIVE_NODES_OF, END_NODE, REVOKE_KEYS,
+    WRAPPED, ENTRY, ENTRIES, PURGE_KEYS,
+];
+
+// The shared lock on the Domain keeps its pool where it is while an address is drawn from it.
+const LOCK_PROJECT: &str = "SELECT p.domain_id, d.mesh_cidr, s.range FROM identity.projects p
+    JOIN identity.domains d ON d.id = p.domain_id LEFT JOIN identity.sub_ranges s ON s.project_id = p.id
+    WHERE p.id = $1 FOR SHARE OF p, d";
+const RESERVED: &str = "SELECT range FROM identity.sub_ranges WHERE domain_id = $1 ORDER BY range";
+// The row lock is the per-Resource lock: registrations on one Resource, and its deletion, take turns.
+const RESOURCE_BY_ID: &str = "SELECT id, kind FROM identity.resources
+    WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE";
+const RESOURCE_BY_REF: &str = "SELECT id, kind FROM identity.resources
+    WHERE project_id = $1 AND external_ref = $2 FOR NO KEY UPDATE";
+const INSERT_NODE: &str = "INSERT INTO identity.nodes (id, domain_id, project_id, resource_id, public_key, mesh_ip,
+    pinned_signing_key_id, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+const INSERT_KEY: &str = "INSERT INTO identity.node_secret_keys
+    (kid, node_id, wrapped, wrap_key_version, digest, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
+const LIVE_NODES_OF: &str = "SELECT id FROM identity.nodes WHERE resource_id = $1 AND deregistered_at IS NULL
+    ORDER BY id FOR UPDATE";
+const END_NODE: &str = "UPDATE identity.nodes SET deregistered_at = $2, deregister_reason = $3
+    WHERE id = $1 AND deregistered_at IS NULL RETURNING domain_id, project_id, resource_id";
+const REVOKE_KEYS: &str = "UPDATE identity.node_secret_keys SET revoked_at = $2, revoke_reason = $3
+    WHERE node_id = $1 AND revoked_at IS NULL";
+const WRAPPED: &str = "SELECT wrap_key_version, wrapped FROM identity.node_secret_keys
+    WHERE node_id = $1 AND kid = $2 AND revoked_at IS NULL";
+const ENTRY: &str = "SELECT n.id, n.domain_id, n.project_id, n.resource_id, n.pinned_signing_key_id,
+    n.deregistered_at IS NOT NULL AS ended, array_agg(k.digest ORDER BY k.kid) AS digests,
+    array_agg(k.revoked_at IS NOT NULL ORDER BY k.kid) AS revoked
+    FROM identity.nodes n JOIN identity.node_secret_keys k ON k.node_id = n.id WHERE n.id = $1 GROUP BY n.id";
+const ENTRIES: &str = "SELECT n.id, n.domain_id, n.project_id, n.resource_id, n.pinned_signing_key_id,
+    n.deregistered_at IS NOT NULL AS ended, array_agg(k.digest ORDER BY k.kid) AS digests,
+    array_agg(k.revoked_at IS NOT NULL ORDER BY k.kid) AS revoked
+    FROM identity.nodes n JOIN identity.node_secret_keys k ON k.node_id = n.id
+    WHERE $1::uuid IS NULL OR n.id > $1 GROUP BY n.id ORDER BY n.id LIMIT $2";
+const PURGE_KEYS: &str = "DELETE FROM identity.node_secret_keys WHERE revoked_at <= $1 - interval '30 days'
+    RETURNING node_id";
+
+/// Where a registration goes.
+pub(in crate::enrolment) struct Place {
+    pub(in crate::enrolment) domain: DomainId,
+    pub(in crate::enrolment) pool: IpNet,
+    pub(in crate::enrolment) sub_range: Option<IpNet>,
+}
+
+/// The Resource that a registration is for.
+pub(in crate::enrolment) struct Target {
+    pub(in crate::enrolment) resource: ResourceId,
+    pub(in crate::enrolment) kind: String,
+}
+
+/// A Node to be.
+pub(in crate::enrolment) struct NewNode<'n> {
+    pub(in crate::enrolment) node: NodeId,
+    pub(in crate::enrolment) domain: DomainId,
+    pub(in crate::enrolment) project: ProjectId,
+    pub(in crate::enrolment) resource: ResourceId,
+    pub(in crate::enrolment) public_key: &'n [u8; 32],
+    pub(in crate::enrolment) mesh_ip: IpAddr,
+    pub(in crate::enrolment) signing_kid: &'n str,
+    pub(in crate::enrolment) key: &'n MintedKey,
+}
+
+/// Where an ended Node was.
+pub(in crate::enrolment) struct Ended {
+    pub(in crate::enrolment) domain: DomainId,
+    pub(in crate::enrolment) project: ProjectId,
+    pub(in crate::enrolment) resource: ResourceId,
+}
+
+pub(in crate::enrolment) async fn lock_project(tx: &mut Tx, project: ProjectId) -> Result<Option<Place>, Fault> {
+    let row = sqlx::query(LOCK_PROJECT).bind(project.uuid()).fetch_optional(&mut **tx).await?;
+    let read = |row: PgRow| -> Result<Place, sqlx::Error> {
+        Ok(Place {
+            domain: DomainId::from_uuid(row.try_get("domain_id")?),
+            pool: row.try_get("mesh_cidr")?,
+            sub_range: row.try_get("range")?,
+        })
+    };
+    Ok(row.map(read).transpose()?)
+}
+
+/// Every sub-range of a Domain.
+pub(in crate::enrolment) async fn reserved(tx: &mut Tx, domain: DomainId) -> Result<Vec<IpNet>, Fault> {
+    Ok(sqlx::query_scalar(RESERVED).bind(domain.uuid()).fetch_all(&mut **tx).await?)
+}
+
+/// The Resource that `handle` names inside a Project: by id when it is one, else by its exact `external_ref`.
+pub(in crate::enrolment) async fn lock_resource(
+    tx: &mut Tx,
+    project: ProjectId,
+    handle: &str,
+) -> Result<Option<Target>, Fault> {
+    let mut row = None;
+    if let Ok(id) = handle.parse::<ResourceId>() {
+        let query = sqlx::query(RESOURCE_BY_ID).bind(project.uuid()).bind(id.uuid());
+        row = query.fetch_optional(&mut **tx).await?;
+    }
+    if row.is_none() {
+        let query = sqlx::query(RESOURCE_BY_REF).bind(project.uuid()).bind(handle);
+        row = query.fetch_optional(&mut **tx).await?;
+    }
+    let read = |row: PgRow| -> Result<Target, sqlx::Error> {
+        Ok(Target { resource: ResourceId::from_uuid(row.try_get("id")?), kind: row.try_get("kind")? })
+    };
+    Ok(row.map(read).transpose()?)
+}
+
+/// Inserts a Node and its key; `false` when its public key is live elsewhere in the Domain.
+pub(in crate::enrolment) async fn insert_node(tx: &mut Tx, new: NewNode<'_>, now: Timestamp) -> Result<bool, Fault> {
+    let inserted = sqlx::query(INSERT_NODE)
+        .bind(new.node.uuid())
+        .bind(new.domain.uuid())
+        .bind(new.project.uuid())
+        .bind(new.resource.uuid())
+        .bind(new.public_key.as_slice())
+        .bind(IpNet::from(new.mesh_ip))
+        .bind(new.signing_kid)
+        .bind(now.inner())
+        .execute(&mut **tx)
+        .await;
+    match inserted {
+        Ok(_) => {}
+        Err(error) if violated_constraint(&error) == Some("nodes_live_key") => return Ok(false),
+        Err(error) => return Err(error.into()),
+    }
+    sqlx::query(INSERT_KEY)
+        .bind(&new.key.kid)
+        .bind(new.node.uuid())
+        .bind(&new.key.wrapped)
+        .bind(new.key.wrap_key_version)
+        .bind(new.key.digest.as_bytes().as_slice())
+        .bind(now.inner())
+        .execute(&mut **tx)
+        .await?;
+    Ok(true)
+}
+
+/// The live Nodes of a Resource, under a lock.
+pub(in crate::enrolment) async fn live_nodes_of(tx: &mut Tx, resource: ResourceId) -> Result<Vec<NodeId>, Fault> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(LIVE_NODES_OF).bind(resource.uuid()).fetch_all(&mut **tx).await?;
+    Ok(ids.into_iter().map(NodeId::from_uuid).collect())
+}
+
+/// Ends a live Node and revokes its keys; where it was, if it was live.
+pub(in crate::enrolment) async fn end_node(
+    tx: &mut Tx,
+    node: NodeId,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Option<Ended>, Fault> {
+    let query = sqlx::query(END_NODE).bind(node.uuid()).bind(now.inner()).bind(reason);
+    let Some(row) = query.fetch_optional(&mut **tx).await? else { return Ok(None) };
+    let query = sqlx::query(REVOKE_KEYS).bind(node.uuid()).bind(now.inner()).bind(reason);
+    query.execute(&mut **tx).await?;
+    Ok(Some(Ended {
+        domain: DomainId::from_uuid(row.try_get("domain_id")?),
+        project: ProjectId::from_uuid(row.try_get("project_id")?),
+        resource: ResourceId::from_uuid(row.try_get("resource_id")?),
+    }))
+}
+
+/// The wrap key's version and the sealed bytes of an unrevoked key.
+pub(in crate::enrolment) async fn wrapped<'e>(
+    db: impl PgExecutor<'e>,
+    node: NodeId,
+    kid: &str,
+) -> Result<Option<(i32, Vec<u8>)>, Fault> {
+    Ok(sqlx::query_as(WRAPPED).bind(node.uuid()).bind(kid).fetch_optional(db).await?)
+}
+
+fn entry(row: &PgRow) -> Result<NodeEntry, sqlx::Error> {
+    let digests: Vec<Vec<u8>> = row.try_get("digests")?;
+    let revoked: Vec<bool> = row.try_get("revoked")?;
+    let mut credentials = Vec::with_capacity(digests.len());
+    for (digest, revoked) in digests.into_iter().zip(revoked) {
+        let digest: [u8; 32] =
+            digest.as_slice().try_into().map_err(|_| sqlx::Error::Decode("a digest has 32 bytes".into()))?;
+        let state = if revoked { CredentialState::Revoked } else { CredentialState::Live };
+        credentials.push(Credential { digest: CredentialDigest::from_bytes(digest), state });
+    }
+    Ok(NodeEntry {
+        node: NodeId::from_uuid(row.try_get("id")?),
+        domain: DomainId::from_uuid(row.try_get("domain_id")?),
+        project: ProjectId::from_uuid(row.try_get("project_id")?),
+        resource: ResourceId::from_uuid(row.try_get("resource_id")?),
+        credentials,
+        deregistered: row.try_get("ended")?,
+        pinned_kid: row.try_get("pinned_signing_key_id")?,
+    })
+}
+
+/// A Node's entry; `None` when it is unknown or its last key was removed, 30 days after its end.
+pub(in crate::enrolment) async fn node_entry<'e>(
+    db: impl PgExecutor<'e>,
+    node: NodeId,
+) -> Result<Option<NodeEntry>, Fault> {
+    let row = sqlx::query(ENTRY).bind(node.uuid()).fetch_optional(db).await?;
+    Ok(row.as_ref().map(entry).transpose()?)
+}
+
+pub(in crate::enrolment) async fn node_entries<'e>(
+    db: impl PgExecutor<'e>,
+    after: Option<NodeId>,
+    limit: i64,
+) -> Result<Vec<NodeEntry>, Fault> {
+    let rows = sqlx::query(ENTRIES).bind(after.map(|node| node.uuid())).bind(limit).fetch_all(db).await?;
+    Ok(rows.iter().map(entry).collect::<Result<_, _>>()?)
+}
+
+/// Removes keys that were revoked 30 days ago; whose they were.
+pub(in crate::enrolment) async fn purge_revoked_keys(tx: &mut Tx, now: Timestamp) -> Result<Vec<NodeId>, Fault> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(PURGE_KEYS).bind(now.inner()).fetch_all(&mut **tx).await?;
+    Ok(ids.into_iter().map(NodeId::from_uuid).collect())
+}

@@ -1,0 +1,21 @@
+//! Cutting a page: one row more than asked is read, so that the end is known without a second query.
+
+use plexsphere_kernel::http::Call;
+use plexsphere_kernel::paging::CursorCodec;
+use plexsphere_wire::Problem;
+use serde::Serialize;
+
+/// Cuts `rows` (at most `limit + 1` of them) to `limit` and makes the cursor behind the last one read, if more follow.
+pub(crate) fn cut<T, K: Serialize>(
+    rows: &mut Vec<T>,
+    limit: i64,
+    (cursors, call, filters): (&CursorCodec, &Call, &str),
+    key: impl Fn(&T) -> K,
+) -> Result<Option<String>, Problem> {
+    let limit = usize::try_from(limit).unwrap_or(0);
+    if rows.len() <= limit {
+        return Ok(None);
+    }
+    rows.truncate(limit);
+    rows.last().map(|last| cursors.next(call, filters, &key(last))).transpose()
+}

@@ -1,0 +1,25 @@
+//! Principals: platform Users, their API tokens, the first administrator, and the two ports by which the kernel's gates
+//! ask who calls and what the caller may do.
+
+mod authenticator;
+mod authorizer;
+mod bootstrap;
+mod cache;
+mod http;
+mod model;
+mod service;
+mod store;
+
+pub use authenticator::PgAuthenticator;
+pub use authorizer::PlatformAuthorizer;
+pub use bootstrap::FirstAdministrator;
+pub use model::{ApiTokenText, TokenRefusal};
+pub use service::ApiTokens;
+
+pub(crate) use cache::Cache;
+pub(crate) use http::operations;
+#[cfg(test)]
+mod tests;
+
+/// Every statement of this module, for the test that prepares them.
+pub(crate) const STATEMENTS: &[&str] = store::STATEMENTS;

@@ -1,0 +1,168 @@
+//! API tokens of the caller: issue, list, rotate, revoke. One transaction each.
+
+use std::sync::Arc;
+
+use plexsphere_kernel::{Database, Fault, ObjectRef, PrincipalScope};
+use plexsphere_wire::{PrincipalId, Timestamp, TokenId};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::cache::Cache;
+use super::model::{self, ApiTokenText, StoredToken, TokenRefusal};
+use super::store::{self, NewToken};
+use crate::events::EventName;
+use crate::journal::{Actor, Journal};
+use crate::pepper::TokenPepper;
+
+pub(crate) type TokenCache = Arc<Cache<TokenId, StoredToken>>;
+
+/// The use cases of API tokens.
+#[derive(Clone)]
+pub struct ApiTokens {
+    pub(super) db: Database,
+    pub(super) journal: Journal,
+    pub(super) pepper: TokenPepper,
+    pub(super) cache: TokenCache,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) env_prefix: String,
+    pub(super) ttl_seconds: Option<i64>,
+    /// When the token ends that the caller came by, if it came by one.
+    pub(super) own_end: Option<Timestamp>,
+}
+
+/// A token just made; the only time that its text is known.
+pub(super) struct Minted {
+    pub(super) id: TokenId,
+    pub(super) plaintext: Zeroizing<String>,
+    pub(super) env_prefix: String,
+    pub(super) expires_at: Timestamp,
+    pub(super) rotation_deadline: Option<Timestamp>,
+}
+
+/// The audit object of a token: its owner.
+fn owner(user: PrincipalId) -> ObjectRef {
+    ObjectRef { kind: "user", id: user.to_string() }
+}
+
+fn chain(scope: PrincipalScope) -> Option<plexsphere_wire::DomainId> {
+    match scope {
+        PrincipalScope::Platform => None,
+        PrincipalScope::Domain(domain) => Some(domain),
+    }
+}
+
+impl ApiTokens {
+    pub(crate) fn new(db: Database, journal: Journal, pepper: TokenPepper, cache: TokenCache) -> Self {
+        Self { db, journal, pepper, cache }
+    }
+
+    pub(super) async fn issue(
+        &self,
+        actor: &Actor,
+        scope: PrincipalScope,
+        wanted: Wanted,
+    ) -> Result<Minted, TokenRefusal> {
+        if !model::ENVS.contains(&wanted.env_prefix.as_str()) {
+            return Err(TokenRefusal::Invalid("env_prefix"));
+        }
+        let ttl = wanted.ttl_seconds.unwrap_or(model::DEFAULT_TTL_SECONDS);
+        if !(model::MIN_TTL_SECONDS..=model::MAX_TTL_SECONDS).contains(&ttl) {
+            return Err(TokenRefusal::Invalid("ttl_seconds"));
+        }
+        let (user, now) = (actor.principal_id(), actor.now);
+        let expires_at = model::expiry(now, ttl, wanted.own_end);
+        let text = ApiTokenText::mint(TokenId::mint(now))?;
+        let mut tx = self.db.begin().await?;
+        if store::count_live(&mut tx, user, now).await? >= model::MAX_LIVE {
+            return Err(TokenRefusal::TooMany);
+        }
+        let digest = self.pepper.digest(text.secret());
+        let env_prefix = &wanted.env_prefix;
+        store::insert_token(
+            &mut tx,
+            NewToken { text: &text, user, env_prefix, digest, created_at: now, expires_at },
+        )
+        .await?;
+        let payload = json!({ "token_id": text.id, "user_id": user });
+        self.journal.announce(&mut tx, actor, chain(scope), EventName::ApiTokenIssued, payload).await?;
+        self.journal.record(&mut tx, actor.record(chain(scope), "api-token.issue", owner(user))).await?;
+        tx.commit().await.map_err(Fault::from)?;
+        Ok(Minted {
+            id: text.id,
+            plaintext: text.render(env_prefix),
+            env_prefix: wanted.env_prefix,
+            expires_at,
+            rotation_deadline: None,
+        })
+    }
+
+    pub(super) async fn list(&self, actor: &Actor, scope: PrincipalScope) -> Result<Vec<StoredToken>, Fault> {
+        let user = actor.principal_id();
+        let tokens = store::live_tokens(self.db.pool(), user, actor.now).await?;
+        self.journal.record_alone(actor.record(chain(scope), "api-token.list", owner(user))).await?;
+        Ok(tokens)
+    }
+
+    pub(super) async fn rotate(
+        &self,
+        actor: &Actor,
+        scope: PrincipalScope,
+        id: TokenId,
+    ) -> Result<Minted, TokenRefusal> {
+        let (user, now) = (actor.principal_id(), actor.now);
+        let mut tx = self.db.begin().await?;
+        let old = store::lock_token(&mut tx, id, user).await?.filter(|token| token.is_live(now));
+        let old = old.ok_or(TokenRefusal::NotFound)?;
+        let text = ApiTokenText::mint(id)?;
+        let expires_at = model::expiry(now, old.ttl_seconds, None);
+        let deadline = now.plus(model::ROTATION_OVERLAP).min(old.expires_at);
+        let digest = self.pepper.digest(text.secret());
+        store::rotate(&mut tx, id, digest, (deadline, expires_at), now).await?;
+        let payload = json!({ "token_id": id, "user_id": user });
+        self.journal.announce(&mut tx, actor, chain(scope), EventName::ApiTokenRotated, payload).await?;
+        self.journal.record(&mut tx, actor.record(chain(scope), "api-token.rotate", owner(user))).await?;
+        tx.commit().await.map_err(Fault::from)?;
+        self.cache.evict(&id);
+        Ok(Minted {
+            id,
+            plaintext: text.render(&old.env_prefix),
+            env_prefix: old.env_prefix,
+            expires_at,
+            rotation_deadline: Some(deadline),
+        })
+    }
+
+    pub(super) async fn revoke(&self, actor: &Actor, scope: PrincipalScope, id: TokenId) -> Result<(), TokenRefusal> {
+        let user = actor.principal_id();
+        let mut tx = self.db.begin().await?;
+        if !store::revoke(&mut tx, id, user, actor.now).await? {
+            return Err(TokenRefusal::NotFound);
+        }
+        let payload = json!({ "token_id": id, "user_id": user });
+        self.journal.announce(&mut tx, actor, chain(scope), EventName::ApiTokenRevoked, payload).await?;
+        self.journal.record(&mut tx, actor.record(chain(scope), "api-token.revoke", owner(user))).await?;
+        tx.commit().await.map_err(Fault::from)?;
+        self.cache.evict(&id);
+        Ok(())
+    }
+
+    pub(super) async fn email(&self, user: PrincipalId) -> Result<Option<String>, Fault> {
+        store::email(self.db.pool(), user).await
+    }
+
+    /// Retires rotated secrets past their deadline and removes tokens 30 days past their end. Returns how many rows
+    /// changed.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn sweep_once(&self, now: Timestamp) -> Result<u64, Fault> {
+        let mut tx = self.db.begin().await?;
+        let count = store::sweep(&mut tx, now).await?;
+        tx.commit().await?;
+        Ok(count)
+    }
+}

@@ -1,0 +1,233 @@
+//! SQL of Users and API tokens.
+
+use plexsphere_kernel::{Fault, Tx};
+use plexsphere_wire::{DomainId, PrincipalId, Timestamp, TokenId};
+use sqlx::postgres::PgRow;
+use sqlx::{PgExecutor, Row as _};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::model::{ApiTokenText, StoredToken};
+
+pub(super) const STATEMENTS: &[&str] = &[
+    TOKEN, TOKEN_FOR_UPDATE, LIVE_TOKENS, COUNT_LIVE, INSERT_TOKEN, ROTATE, REVOKE, TOUCH, RETIRE_PREVIOUS, PURGE,
+    LOCK_USER, EMAIL, IS_ADMIN, OTHER_ADMIN, ENSURE_INSTALLATION, INSTALLATION, SET_BOOTSTRAP, CLOSE, INSERT_USER,
+    GRANT_ADMIN, REVOKE_ADMIN, BOOTSTRAP_LOCK,
+];
+
+const TOKEN: &str = "SELECT t.*, u.domain_id FROM identity.api_tokens t JOIN identity.users u ON u.id = t.user_id
+    WHERE t.id = $1";
+const TOKEN_FOR_UPDATE: &str = "SELECT t.*, u.domain_id FROM identity.api_tokens t JOIN identity.users u
+    ON u.id = t.user_id WHERE t.id = $1 AND t.user_id = $2 FOR UPDATE OF t";
+const LIVE_TOKENS: &str = "SELECT t.*, u.domain_id FROM identity.api_tokens t JOIN identity.users u
+    ON u.id = t.user_id WHERE t.user_id = $1 AND t.revoked_at IS NULL AND t.expires_at > $2
+    ORDER BY t.created_at DESC, t.id DESC";
+const COUNT_LIVE: &str = "SELECT count(*) FROM identity.api_tokens
+    WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2";
+const INSERT_TOKEN: &str = "INSERT INTO identity.api_tokens
+    (id, user_id, env_prefix, digest, ttl_seconds, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+const ROTATE: &str = "UPDATE identity.api_tokens SET previous_digest = digest, previous_until = $3, digest = $2,
+    expires_at = $4, rotated_at = $5 WHERE id = $1";
+const REVOKE: &str = "UPDATE identity.api_tokens SET revoked_at = $3
+    WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3";
+const TOUCH: &str = "UPDATE identity.api_tokens SET last_used_at = $2
+    WHERE id = $1 AND (last_used_at IS NULL OR last_used_at <= $2 - interval '60 seconds')";
+const RETIRE_PREVIOUS: &str = "UPDATE identity.api_tokens SET previous_digest = NULL, previous_until = NULL
+    WHERE previous_until <= $1";
+const PURGE: &str = "DELETE FROM identity.api_tokens
+    WHERE expires_at <= $1 - interval '30 days' OR revoked_at <= $1 - interval '30 days'";
+const LOCK_USER: &str = "SELECT id FROM identity.users WHERE id = $1 FOR NO KEY UPDATE";
+const EMAIL: &str = "SELECT email FROM identity.users WHERE id = $1";
+const IS_ADMIN: &str = "SELECT EXISTS (SELECT FROM identity.platform_admins WHERE user_id = $1)";
+const OTHER_ADMIN: &str = "SELECT EXISTS (SELECT FROM identity.platform_admins
+    WHERE user_id IS DISTINCT FROM $1)";
+const ENSURE_INSTALLATION: &str = "INSERT INTO identity.installation (singleton) VALUES (true) ON CONFLICT DO NOTHING";
+const INSTALLATION: &str = "SELECT bootstrap_user_id, bootstrap_token_id, closed_at FROM identity.installation FOR UPDATE";
+const SET_BOOTSTRAP: &str = "UPDATE identity.installation SET bootstrap_user_id = $1, bootstrap_token_id = $2";
+const CLOSE: &str = "UPDATE identity.installation SET closed_at = $1";
+const INSERT_USER: &str = "INSERT INTO identity.users (id, issuer, external_subject, display_name, created_at)
+    VALUES ($1, $2, $3, $4, $5)";
+const GRANT_ADMIN: &str = "INSERT INTO identity.platform_admins (user_id, granted_at) VALUES ($1, $2)
+    ON CONFLICT DO NOTHING";
+const REVOKE_ADMIN: &str = "DELETE FROM identity.platform_admins WHERE user_id = $1";
+const BOOTSTRAP_LOCK: &str = "SELECT pg_advisory_xact_lock(7235419221103001)";
+
+fn timestamp(row: &PgRow, name: &str) -> Result<Timestamp, sqlx::Error> {
+    row.try_get::<OffsetDateTime, _>(name).map(Timestamp::new)
+}
+
+fn maybe(row: &PgRow, name: &str) -> Result<Option<Timestamp>, sqlx::Error> {
+    Ok(row.try_get::<Option<OffsetDateTime>, _>(name)?.map(Timestamp::new))
+}
+
+fn read(row: &PgRow) -> Result<StoredToken, sqlx::Error> {
+    let previous: Option<Vec<u8>> = row.try_get("previous_digest")?;
+    Ok(StoredToken {
+        id: TokenId::from_uuid(row.try_get("id")?),
+        user: PrincipalId::from_uuid(row.try_get("user_id")?),
+        domain: row.try_get::<Option<Uuid>, _>("domain_id")?.map(DomainId::from_uuid),
+        env_prefix: row.try_get("env_prefix")?,
+        digest: row.try_get("digest")?,
+        previous: previous.zip(maybe(row, "previous_until")?),
+        ttl_seconds: row.try_get("ttl_seconds")?,
+        created_at: timestamp(row, "created_at")?,
+        expires_at: timestamp(row, "expires_at")?,
+        rotated_at: maybe(row, "rotated_at")?,
+        last_used_at: maybe(row, "last_used_at")?,
+        revoked: maybe(row, "revoked_at")?.is_some(),
+    })
+}
+
+pub(super) async fn token<'e>(db: impl PgExecutor<'e>, id: TokenId) -> Result<Option<StoredToken>, Fault> {
+    let row = sqlx::query(TOKEN).bind(id.uuid()).fetch_optional(db).await?;
+    Ok(row.as_ref().map(read).transpose()?)
+}
+
+pub(super) async fn lock_token(tx: &mut Tx, id: TokenId, user: PrincipalId) -> Result<Option<StoredToken>, Fault> {
+    let query = sqlx::query(TOKEN_FOR_UPDATE).bind(id.uuid()).bind(user.uuid());
+    let row = query.fetch_optional(&mut **tx).await?;
+    Ok(row.as_ref().map(read).transpose()?)
+}
+
+pub(super) async fn live_tokens<'e>(
+    db: impl PgExecutor<'e>,
+    user: PrincipalId,
+    now: Timestamp,
+) -> Result<Vec<StoredToken>, Fault> {
+    let rows = sqlx::query(LIVE_TOKENS).bind(user.uuid()).bind(now.inner()).fetch_all(db).await?;
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// Counts under a lock on the owner, so that two requests cannot both be the hundredth.
+pub(super) async fn count_live(tx: &mut Tx, user: PrincipalId, now: Timestamp) -> Result<i64, Fault> {
+    sqlx::query(LOCK_USER).bind(user.uuid()).fetch_optional(&mut **tx).await?;
+    let query = sqlx::query_scalar(COUNT_LIVE).bind(user.uuid()).bind(now.inner());
+    Ok(query.fetch_one(&mut **tx).await?)
+}
+
+/// What a new row holds beside its id.
+pub(super) struct NewToken<'t> {
+    pub(super) text: &'t ApiTokenText,
+    pub(super) user: PrincipalId,
+    pub(super) env_prefix: &'t str,
+    pub(super) digest: [u8; 32],
+    pub(super) created_at: Timestamp,
+    pub(super) expires_at: Timestamp,
+}
+
+pub(super) async fn insert_token(tx: &mut Tx, new: NewToken<'_>) -> Result<(), Fault> {
+    let ttl = new.expires_at.since(new.created_at).as_secs().max(1);
+    sqlx::query(INSERT_TOKEN)
+        .bind(new.text.id.uuid())
+        .bind(new.user.uuid())
+        .bind(new.env_prefix)
+        .bind(new.digest.as_slice())
+        .bind(i64::try_from(ttl).unwrap_or(i64::MAX))
+        .bind(new.created_at.inner())
+        .bind(new.expires_at.inner())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn rotate(
+    tx: &mut Tx,
+    id: TokenId,
+    digest: [u8; 32],
+    (deadline, expires_at): (Timestamp, Timestamp),
+    now: Timestamp,
+) -> Result<(), Fault> {
+    sqlx::query(ROTATE)
+        .bind(id.uuid())
+        .bind(digest.as_slice())
+        .bind(deadline.inner())
+        .bind(expires_at.inner())
+        .bind(now.inner())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn revoke(tx: &mut Tx, id: TokenId, user: PrincipalId, now: Timestamp) -> Result<bool, Fault> {
+    let query = sqlx::query(REVOKE).bind(id.uuid()).bind(user.uuid()).bind(now.inner());
+    Ok(query.execute(&mut **tx).await?.rows_affected() == 1)
+}
+
+pub(super) async fn touch<'e>(db: impl PgExecutor<'e>, id: TokenId, now: Timestamp) -> Result<(), Fault> {
+    sqlx::query(TOUCH).bind(id.uuid()).bind(now.inner()).execute(db).await?;
+    Ok(())
+}
+
+/// Drops the old secrets whose overlap is over, and tokens that ended 30 days ago.
+pub(super) async fn sweep(tx: &mut Tx, now: Timestamp) -> Result<u64, Fault> {
+    let retired = sqlx::query(RETIRE_PREVIOUS).bind(now.inner()).execute(&mut **tx).await?.rows_affected();
+    let purged = sqlx::query(PURGE).bind(now.inner()).execute(&mut **tx).await?.rows_affected();
+    Ok(retired + purged)
+}
+
+pub(super) async fn email<'e>(db: impl PgExecutor<'e>, user: PrincipalId) -> Result<Option<String>, Fault> {
+    let email: Option<Option<String>> = sqlx::query_scalar(EMAIL).bind(user.uuid()).fetch_optional(db).await?;
+    Ok(email.flatten())
+}
+
+pub(super) async fn is_admin<'e>(db: impl PgExecutor<'e>, user: PrincipalId) -> Result<bool, Fault> {
+    Ok(sqlx::query_scalar(IS_ADMIN).bind(user.uuid()).fetch_one(db).await?)
+}
+
+/// The singleton row.
+pub(super) struct Installation {
+    pub(super) user: Option<PrincipalId>,
+    pub(super) token: Option<TokenId>,
+    pub(super) closed: bool,
+}
+
+/// Takes the bootstrap lock and reads the singleton row, which it makes if need be.
+pub(super) async fn installation(tx: &mut Tx) -> Result<Installation, Fault> {
+    sqlx::query(BOOTSTRAP_LOCK).execute(&mut **tx).await?;
+    sqlx::query(ENSURE_INSTALLATION).execute(&mut **tx).await?;
+    let row = sqlx::query(INSTALLATION).fetch_one(&mut **tx).await?;
+    Ok(Installation {
+        user: row.try_get::<Option<Uuid>, _>("bootstrap_user_id")?.map(PrincipalId::from_uuid),
+        token: row.try_get::<Option<Uuid>, _>("bootstrap_token_id")?.map(TokenId::from_uuid),
+        closed: maybe(&row, "closed_at")?.is_some(),
+    })
+}
+
+pub(super) async fn other_admin(tx: &mut Tx, user: Option<PrincipalId>) -> Result<bool, Fault> {
+    Ok(sqlx::query_scalar(OTHER_ADMIN).bind(user.map(|user| user.uuid())).fetch_one(&mut **tx).await?)
+}
+
+pub(super) async fn set_bootstrap(tx: &mut Tx, user: PrincipalId, token: TokenId) -> Result<(), Fault> {
+    sqlx::query(SET_BOOTSTRAP).bind(user.uuid()).bind(token.uuid()).execute(&mut **tx).await?;
+    Ok(())
+}
+
+pub(super) async fn close(tx: &mut Tx, user: Option<PrincipalId>, now: Timestamp) -> Result<(), Fault> {
+    sqlx::query(CLOSE).bind(now.inner()).execute(&mut **tx).await?;
+    if let Some(user) = user {
+        sqlx::query(REVOKE_ADMIN).bind(user.uuid()).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn insert_platform_user(
+    tx: &mut Tx,
+    user: PrincipalId,
+    (issuer, subject, display_name): (&str, &str, &str),
+    now: Timestamp,
+) -> Result<(), Fault> {
+    sqlx::query(INSERT_USER)
+        .bind(user.uuid())
+        .bind(issuer)
+        .bind(subject)
+        .bind(display_name)
+        .bind(now.inner())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn grant_admin(tx: &mut Tx, user: PrincipalId, now: Timestamp) -> Result<(), Fault> {
+    sqlx::query(GRANT_ADMIN).bind(user.uuid()).bind(now.inner()).execute(&mut **tx).await?;
+    Ok(())
+}

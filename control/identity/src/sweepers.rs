@@ -1,0 +1,77 @@
+//! Background work of this context. Expiry is also judged at use, so a sweeper that stands still extends nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use plexsphere_kernel::tasks::{Progress, Schedule, Task, TaskKind};
+use plexsphere_kernel::{Clock, Fault};
+
+use crate::enrolment::{BootstrapTokens, NodeReader};
+use crate::principals::ApiTokens;
+
+/// What is swept.
+#[derive(Clone)]
+enum What {
+    ApiTokens(ApiTokens),
+    BootstrapTokens(BootstrapTokens),
+    RevokedKeys(NodeReader),
+}
+
+/// Removes what ended long ago.
+#[derive(Clone)]
+pub struct Sweeper {
+    what: What,
+    clock: Arc<dyn Clock>,
+}
+
+impl Sweeper {
+    /// Retires rotated secrets, and removes API tokens 30 days past their end.
+    pub(crate) fn api_tokens(tokens: ApiTokens, clock: Arc<dyn Clock>) -> Self {
+        Self { what: What::ApiTokens(tokens), clock }
+    }
+
+    /// Removes bootstrap tokens 90 days past their end.
+    pub(crate) fn bootstrap_tokens(tokens: BootstrapTokens, clock: Arc<dyn Clock>) -> Self {
+        Self { what: What::BootstrapTokens(tokens), clock }
+    }
+
+    /// Removes revoked Node Secret Keys after 30 days.
+    pub(crate) fn revoked_keys(nodes: NodeReader, clock: Arc<dyn Clock>) -> Self {
+        Self { what: What::RevokedKeys(nodes), clock }
+    }
+
+    /// Every hour, on one replica at a time.
+    #[must_use]
+    pub const fn schedule() -> Schedule {
+        Schedule::every(Duration::from_secs(3_600))
+    }
+
+    /// One sweep; how many rows changed.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn sweep_once(&self) -> Result<u64, Fault> {
+        let now = self.clock.now();
+        match &self.what {
+            What::ApiTokens(tokens) => tokens.sweep_once(now).await,
+            What::BootstrapTokens(tokens) => tokens.sweep_once(now).await,
+            What::RevokedKeys(nodes) => nodes.sweep_once(now).await,
+        }
+    }
+}
+
+#[async_trait]
+impl Task for Sweeper {
+    fn kind(&self) -> TaskKind {
+        match self.what {
+            What::ApiTokens(_) => TaskKind::ApiTokenSweeper,
+            What::BootstrapTokens(_) => TaskKind::BootstrapTokenSweeper,
+            What::RevokedKeys(_) => TaskKind::NskRevokedSweeper,
+        }
+    }
+
+    async fn run(&self) -> Result<Progress, Fault> {
+        Ok(Progress::done(self.sweep_once().await?))
+    }
+}

@@ -1,0 +1,205 @@
+//! Operations of Domains.
+
+use http::header::LOCATION;
+use http::{Method, StatusCode};
+use plexsphere_kernel::ObjectRef;
+use plexsphere_kernel::http::{Call, Gate, KIB, Operation, Reply};
+use plexsphere_kernel::paging::CursorCodec;
+use plexsphere_wire::{Code, DomainId, Problem, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::model::{Domain, Draft, NewDomain};
+use super::service::Domains;
+use crate::journal::Actor;
+use crate::pages;
+use crate::tenancy::durations;
+
+const TAG: &str = "tenancy";
+
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = DomainReachabilityPolicy)]
+struct Reachability {
+    /// How often agents are asked for a heartbeat: `10s` to `600s`.
+    heartbeat_interval: String,
+    /// Silence after which a Node is stale: at least three intervals.
+    stale_after: String,
+    /// Silence after which a Node is unreachable: at least twice `stale_after`, at most `3600s`.
+    unreachable_after: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = DomainCreateRequest)]
+struct CreateRequest {
+    #[schema(min_length = 1, max_length = 255)]
+    name: String,
+    /// Unique over the platform, for life.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
+    slug: String,
+    #[schema(max_length = 1024)]
+    description: Option<String>,
+    #[schema(max_length = 64, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
+    region: Option<String>,
+    /// The pool of mesh addresses: a canonical prefix that overlaps no other Domain's.
+    #[schema(max_length = 49, pattern = "^([0-9]{1,3}\\.){3}[0-9]{1,3}/[0-9]{1,2}$|^[0-9a-fA-F:]+/[0-9]{1,3}$")]
+    mesh_cidr: String,
+    reachability: Option<Reachability>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = DomainResponse)]
+struct Response {
+    id: DomainId,
+    name: String,
+    slug: String,
+    description: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
+    region: Option<String>,
+    #[schema(max_length = 49, pattern = "^([0-9]{1,3}\\.){3}[0-9]{1,3}/[0-9]{1,2}$|^[0-9a-fA-F:]+/[0-9]{1,3}$")]
+    mesh_cidr: String,
+    reachability: Reachability,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<Domain> for Response {
+    fn from(domain: Domain) -> Self {
+        Self {
+            id: domain.id,
+            name: domain.name,
+            slug: domain.slug,
+            description: Some(domain.description),
+            region: domain.region,
+            mesh_cidr: domain.mesh_cidr.to_string(),
+            reachability: Reachability {
+                heartbeat_interval: durations::render(domain.reachability.heartbeat_interval),
+                stale_after: durations::render(domain.reachability.stale_after),
+                unreachable_after: durations::render(domain.reachability.unreachable_after),
+            },
+            created_at: domain.created_at,
+            updated_at: domain.updated_at,
+        }
+    }
+}
+
+/// Why a page shows nothing.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EmptyReason {
+    /// Rows were read and the caller may see none of them.
+    NoRebacMembership,
+}
+
+impl EmptyReason {
+    /// Set when at least one row was read and none is shown.
+    pub(crate) fn of(read: usize, shown: usize) -> Option<Self> {
+        (read > 0 && shown == 0).then_some(Self::NoRebacMembership)
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = DomainList)]
+struct List {
+    items: Vec<Response>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(inline)]
+    empty_reason: Option<EmptyReason>,
+}
+
+/// The operations of Domains.
+pub(crate) fn operations(domains: &Domains, cursors: &CursorCodec) -> Vec<Operation> {
+    vec![create(domains.clone()), list(domains.clone(), cursors.clone()), get(domains.clone())]
+}
+
+fn create(domains: Domains) -> Operation {
+    Operation::new("CreateDomain", Method::POST, "/v1/domains", Gate::platform("manage"))
+        .words(
+            TAG,
+            "Create a Domain",
+            "Makes the top tenancy boundary: its name and slug, its pool of mesh addresses, its reachability thresholds \
+             and its first signing key, all in one step. Thresholds that are absent or all zero become 30s, 90s, 300s.",
+        )
+        .json_body::<CreateRequest>(8 * KIB)
+        .answers::<Response>(201, "The new Domain.")
+        .problems(&[
+            Code::InvalidDomain,
+            Code::InvalidReachabilityPolicy,
+            Code::DomainSlugConflict,
+            Code::MeshCidrOverlap,
+        ])
+        .handler(move |call| {
+            let domains = domains.clone();
+            async move {
+                let request: CreateRequest = call.json()?;
+                let new = NewDomain::check(&draft(&request))?;
+                let domain = domains.create(&Actor::of(&call)?, new).await?;
+                let location = format!("/v1/domains/{}", domain.id);
+                Ok(Reply::json(StatusCode::CREATED, &Response::from(domain))?.header(LOCATION, &location))
+            }
+        })
+}
+
+fn draft(request: &CreateRequest) -> Draft<'_> {
+    Draft {
+        name: &request.name,
+        slug: &request.slug,
+        description: request.description.as_deref().unwrap_or(""),
+        region: request.region.as_deref().unwrap_or(""),
+        mesh_cidr: &request.mesh_cidr,
+        reachability: request.reachability.as_ref().map(|policy| {
+            (policy.heartbeat_interval.as_str(), policy.stale_after.as_str(), policy.unreachable_after.as_str())
+        }),
+    }
+}
+
+fn list(domains: Domains, cursors: CursorCodec) -> Operation {
+    Operation::new("ListDomains", Method::GET, "/v1/domains", Gate::AnyCaller("each row is filtered by `read` on it"))
+        .words(
+            TAG,
+            "List Domains",
+            "Pages of the Domains that the caller may read, by slug. A page may be short or empty while `next_cursor` is \
+             there; only a missing cursor ends the list.",
+        )
+        .paged()
+        .answers::<List>(200, "A page.")
+        .handler(move |call| {
+            let (domains, cursors) = (domains.clone(), cursors.clone());
+            async move { do_list(&domains, &cursors, &call).await }
+        })
+}
+
+async fn do_list(domains: &Domains, cursors: &CursorCodec, call: &Call) -> Result<Reply, Problem> {
+    let page = cursors.page::<String>(call, "")?;
+    let mut rows = domains.page(&Actor::of(call)?, page.after.as_deref(), page.limit + 1).await?;
+    let next_cursor = pages::cut(&mut rows, page.limit, (cursors, call, ""), |domain| domain.slug.clone())?;
+    let read = rows.len();
+    let mut items = Vec::with_capacity(read);
+    for domain in rows {
+        if call.may("read", &ObjectRef::domain(domain.id)).await? {
+            items.push(Response::from(domain));
+        }
+    }
+    let empty_reason = EmptyReason::of(read, items.len());
+    Reply::json(StatusCode::OK, &List { items, next_cursor, empty_reason })
+}
+
+fn get(domains: Domains) -> Operation {
+    let gate = Gate::on("read", "domain", "id", Code::InvalidDomainId);
+    Operation::new("GetDomain", Method::GET, "/v1/domains/{id}", gate)
+        .words(TAG, "Read a Domain", "The Domain with its pool and thresholds, as stored.")
+        .answers::<Response>(200, "The Domain.")
+        .problems(&[Code::InvalidDomainId, Code::DomainNotFound])
+        .handler(move |call| {
+            let domains = domains.clone();
+            async move {
+                let id = call.params.id("id", Code::InvalidDomainId)?;
+                let domain = domains.get(&Actor::of(&call)?, id).await?;
+                Reply::json(StatusCode::OK, &Response::from(domain))
+            }
+        })
+}
