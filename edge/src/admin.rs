@@ -42,6 +42,18 @@ impl Probe {
         *self.state.lock() = (false, detail.to_owned());
     }
 
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether the condition holds, and one phrase about it.
+    #[must_use]
+    pub fn reading(&self) -> (bool, String) {
+        self.state.lock().clone()
+    }
+
     /// Whether the condition holds.
     #[must_use]
     pub fn ready(&self) -> bool {

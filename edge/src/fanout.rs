@@ -3,6 +3,8 @@
 mod connection;
 mod consumer;
 mod hub;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod wheel;
 

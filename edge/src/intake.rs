@@ -78,7 +78,6 @@ pub struct Intake {
 
 impl Intake {
     /// An intake, and the task that carries its rows to the bus.
-    #[must_use]
     pub fn new(
         client: async_nats::Client,
         clock: Arc<dyn Clock>,

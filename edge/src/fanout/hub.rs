@@ -235,10 +235,11 @@ impl Hub {
         let own = |connection: &&Arc<Connection>| {
             matches!(connection.follower, Follower::Node(_)) && connection.closed().is_none()
         };
-        if by_node && streams.iter().filter(own).count() >= self.config.max_streams_per_node {
-            if let Some(oldest) = streams.iter().find(own) {
-                self.close(oldest, CloseReason::Replaced);
-            }
+        if by_node
+            && streams.iter().filter(own).count() >= self.config.max_streams_per_node
+            && let Some(oldest) = streams.iter().find(own)
+        {
+            self.close(oldest, CloseReason::Replaced);
         }
         streams.push(Arc::clone(&connection));
         shard.domains.entry(domain).or_default().insert(id, Arc::clone(&connection));

@@ -1,0 +1,151 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::task::noop_waker;
+use plexsphere_wire::subjects::EventTarget;
+use plexsphere_wire::{DomainId, NodeId, Timestamp};
+use prometheus_client::registry::Registry;
+use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::metrics::Metrics;
+
+fn hub(change: impl FnOnce(&mut EventsConfig)) -> Arc<Hub> {
+    let mut config = EventsConfig::default();
+    change(&mut config);
+    Arc::new(Hub::new(config, Arc::new(SystemClock::new()), Metrics::register(&mut Registry::default())))
+}
+
+fn ids() -> (NodeId, NodeId, DomainId, DomainId) {
+    let now = Timestamp::from_unix_seconds(1_700_000_000);
+    (NodeId::mint(now), NodeId::mint(now), DomainId::mint(now), DomainId::mint(now))
+}
+
+fn frame(sequence: u64, domain: DomainId, target: EventTarget) -> EventFrame {
+    let issued_at = Timestamp::from_unix_seconds(1_700_000_000);
+    EventFrame { sequence, domain, target, issued_at, bytes: Bytes::from(sequence.to_string()) }
+}
+
+fn body(hub: &Arc<Hub>, joined: Joined) -> EventBody {
+    let mut body = EventBody::new(joined.connection, Arc::clone(hub));
+    body.opening.clear();
+    body.ring = joined.ring;
+    body
+}
+
+fn drain(body: &mut EventBody) -> Vec<u64> {
+    let waker = noop_waker();
+    let mut cx = std::task::Context::from_waker(&waker);
+    let mut heard = Vec::new();
+    while let std::task::Poll::Ready(Some(Ok(bytes))) = body.poll_next(&mut cx) {
+        heard.push(std::str::from_utf8(&bytes).unwrap().parse().unwrap());
+    }
+    heard
+}
+
+fn follower() -> Follower {
+    Follower::Operator(Arc::default())
+}
+
+#[test]
+fn a_full_queue_closes_its_stream_and_no_other() {
+    let hub = hub(|config| config.queue_frames = 4);
+    let (node, other, domain, _) = ids();
+    let slow = hub.join((node, domain), follower(), None, CancellationToken::new()).unwrap();
+    let fast = hub.join((other, domain), follower(), None, CancellationToken::new()).unwrap();
+    let mut fast = body(&hub, fast);
+    for sequence in 1..=10 {
+        hub.apply(frame(sequence, domain, EventTarget::Domain));
+        assert_eq!(drain(&mut fast), vec![sequence]);
+    }
+    assert_eq!(slow.connection.closed(), Some(CloseReason::Overflow));
+}
+
+#[test]
+fn there_is_room_for_so_many_streams_and_leaving_makes_room() {
+    let hub = hub(|config| config.max_streams = 1);
+    let (node, _, domain, _) = ids();
+    let first = body(&hub, hub.join((node, domain), follower(), None, CancellationToken::new()).unwrap());
+    assert!(hub.join((node, domain), follower(), None, CancellationToken::new()).is_err());
+    drop(first);
+    assert_eq!(hub.open(), 0);
+    assert!(hub.join((node, domain), follower(), None, CancellationToken::new()).is_ok());
+}
+
+#[test]
+fn what_the_ring_dropped_is_named_as_a_gap() {
+    let hub = hub(|config| config.ring_bytes = 0);
+    let (node, _, domain, _) = ids();
+    for sequence in 1..=5 {
+        hub.apply(frame(sequence, domain, EventTarget::Domain));
+    }
+    let joined = hub.join((node, domain), follower(), Some(1), CancellationToken::new()).unwrap();
+    assert_eq!(joined.gap, Some((1, 4)));
+    assert_eq!(joined.ring.iter().map(|frame| frame.sequence).collect::<Vec<_>>(), vec![5]);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish(u8),
+    Skip,
+    Join(Option<u64>),
+    Read(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0u8..5).prop_map(Step::Publish),
+        1 => Just(Step::Skip),
+        2 => prop::option::of(0u64..60).prop_map(Step::Join),
+        3 => (0usize..8).prop_map(Step::Read),
+    ]
+}
+
+proptest! {
+    /// I4 against a list of everything that was published: a stream hears what concerns it above its cursor, once, in order.
+    #[test]
+    fn a_join_loses_nothing_and_repeats_nothing(steps in prop::collection::vec(step(), 1..120)) {
+        let hub = hub(|_| {});
+        let (node, other, domain, foreign) = ids();
+        let mut all: Vec<(u64, bool)> = Vec::new();
+        let mut sequence = 0;
+        let mut streams: Vec<(u64, EventBody, Vec<u64>)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Publish(kind) => {
+                    sequence += 1;
+                    let (domain, target, mine) = match kind {
+                        0 | 1 => (domain, EventTarget::Domain, true),
+                        2 => (domain, EventTarget::Node(node), true),
+                        3 => (domain, EventTarget::Node(other), false),
+                        _ => (foreign, EventTarget::Domain, false),
+                    };
+                    hub.apply(frame(sequence, domain, target));
+                    all.push((sequence, mine));
+                }
+                Step::Skip => {
+                    sequence += 1;
+                    hub.skip(sequence);
+                }
+                Step::Join(cursor) => {
+                    let joined = hub.join((node, domain), follower(), cursor, CancellationToken::new()).unwrap();
+                    prop_assert_eq!(joined.position, sequence);
+                    streams.push((cursor.unwrap_or(sequence), body(&hub, joined), Vec::new()));
+                }
+                Step::Read(index) => {
+                    if let Some((_, body, heard)) = streams.get_mut(index) {
+                        heard.extend(drain(body));
+                    }
+                }
+            }
+        }
+        for (cursor, mut body, mut heard) in streams {
+            heard.extend(drain(&mut body));
+            let expected: Vec<u64> =
+                all.iter().filter(|(sequence, mine)| *mine && *sequence > cursor).map(|(sequence, _)| *sequence).collect();
+            prop_assert_eq!(heard, expected);
+        }
+    }
+}

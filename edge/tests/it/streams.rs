@@ -1,0 +1,244 @@
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use plexsphere_testkit as testkit;
+use plexsphere_wire::directory::CredentialState;
+use plexsphere_wire::envelope::EventType;
+use plexsphere_wire::sse::{Item, Parser};
+use plexsphere_wire::{DomainId, subjects};
+use reqwest::Response;
+
+use crate::harness::{self, Rig, browser, now, rig};
+
+/// A stream as an agent reads it.
+struct Reader {
+    response: Response,
+    parser: Parser,
+    items: Vec<Item>,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Option<Item> {
+        loop {
+            if !self.items.is_empty() {
+                return Some(self.items.remove(0));
+            }
+            let chunk = tokio::time::timeout(Duration::from_secs(20), self.response.chunk()).await;
+            let chunk = chunk.expect("something arrives").ok()??;
+            self.items = self.parser.feed(&chunk);
+        }
+    }
+
+    async fn next_id(&mut self) -> u64 {
+        loop {
+            match self.next().await.expect("a frame") {
+                Item::Frame { id, .. } => return id.parse().unwrap(),
+                Item::Comment(_) => {}
+            }
+        }
+    }
+}
+
+fn ask(rig: &Rig) -> reqwest::RequestBuilder {
+    browser().get(rig.path("events")).header("authorization", rig.bearer())
+}
+
+async fn open(rig: &Rig, cursor: Option<u64>) -> Reader {
+    let mut request = ask(rig);
+    if let Some(cursor) = cursor {
+        request = request.header("last-event-id", cursor.to_string());
+    }
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    assert_eq!(response.headers()["cache-control"], "no-cache");
+    let mut reader = Reader { response, parser: Parser::default(), items: Vec::new() };
+    assert_eq!(reader.next().await, Some(Item::Comment("ok".into())));
+    reader
+}
+
+#[tokio::test]
+async fn a_cursor_resumes_exactly_once_and_in_order_and_none_tails() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|_| {}).await;
+    let (own, all) = (subjects::node_events(rig.domain, rig.node.node), subjects::domain_events(rig.domain));
+    let mut tail = open(&rig, None).await;
+    let mut sent = Vec::new();
+    for round in 0..6 {
+        let subject = if round % 2 == 0 { own.clone() } else { all.clone() };
+        sent.push(rig.publish(subject, EventType::PeerRegistered).await);
+    }
+    for sequence in &sent {
+        assert_eq!(tail.next_id().await, *sequence);
+    }
+    let mut resumed = open(&rig, Some(sent[1])).await;
+    for sequence in &sent[2..] {
+        assert_eq!(resumed.next_id().await, *sequence);
+    }
+    let live = rig.publish(own, EventType::NodeStateUpdated).await;
+    assert_eq!(resumed.next_id().await, live);
+    assert_eq!(tail.next_id().await, live);
+}
+
+#[tokio::test]
+async fn a_cursor_that_names_nothing_is_refused() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|_| {}).await;
+    for bad in ["-1", "abc", "1.5", "9223372036854775808", "1000", "+1"] {
+        let response = ask(&rig).header("last-event-id", bad).send().await.unwrap();
+        assert_eq!(response.status(), 400, "{bad}");
+        let body: serde_json::Value = response.json().await.unwrap();
+        assert_eq!(body["code"], "invalid_last_event_id");
+    }
+}
+
+#[tokio::test]
+async fn a_forged_message_is_dropped_and_the_next_one_flows() {
+    let logs = testkit::logs::guard();
+    logs.expect("envelope rejected");
+    let rig = rig(|_| {}).await;
+    let mut stream = open(&rig, None).await;
+    let subject = subjects::domain_events(rig.domain);
+    let forger = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
+    rig.publish_signed(subject.clone(), EventType::PolicyUpdated, &forger).await;
+    let elsewhere = subjects::domain_events(DomainId::mint(now()));
+    rig.publish(elsewhere, EventType::PolicyUpdated).await;
+    let good = rig.publish(subject, EventType::PolicyUpdated).await;
+    assert_eq!(stream.next_id().await, good);
+    assert!(logs.saw("envelope rejected"));
+}
+
+#[tokio::test]
+async fn an_idle_stream_hears_keep_alives_and_ends_at_the_drain() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|config| config.events.keep_alive_millis = 300).await;
+    let mut stream = open(&rig, None).await;
+    for _ in 0..3 {
+        assert_eq!(stream.next().await, Some(Item::Comment("keep-alive".into())));
+    }
+    rig.cancel.cancel();
+    while stream.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_revocation_ends_the_stream_and_the_reconnect_is_refused() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|_| {}).await;
+    let mut stream = open(&rig, None).await;
+    let mut revoked = rig.node.clone();
+    revoked.credentials[0].state = CredentialState::Revoked;
+    harness::put_node(&rig.store, &revoked).await;
+    let ended = tokio::time::timeout(Duration::from_secs(5), async { while stream.next().await.is_some() {} });
+    ended.await.expect("closed within five seconds");
+    assert_eq!(ask(&rig).send().await.unwrap().status(), 401);
+}
+
+#[tokio::test]
+async fn a_third_stream_of_a_node_ends_the_oldest() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|_| {}).await;
+    let mut first = open(&rig, None).await;
+    let mut second = open(&rig, None).await;
+    let mut third = open(&rig, None).await;
+    while first.next().await.is_some() {}
+    let sequence = rig.publish(subjects::domain_events(rig.domain), EventType::PeerRegistered).await;
+    assert_eq!((second.next_id().await, third.next_id().await), (sequence, sequence));
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_closed_and_others_see_no_delay() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|config| {
+        config.events.queue_frames = 4;
+        config.events.keep_alive_millis = 600_000;
+        config.listen.write_timeout_seconds = 1;
+        config.events.write_timeout_millis = 1_000;
+    })
+    .await;
+    // HTTP/2 with a window of zero: the client never takes a byte of the body.
+    let stream = tokio::net::TcpStream::connect(rig.addresses.http.unwrap()).await.unwrap();
+    let mut builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+    builder.initial_stream_window_size(16);
+    let (mut sender, connection) = builder.handshake(hyper_util::rt::TokioIo::new(stream)).await.unwrap();
+    let gone = tokio::spawn(connection);
+    let request = http::Request::get(rig.path("events"))
+        .header("authorization", rig.bearer())
+        .body(http_body_util::Empty::<bytes::Bytes>::new())
+        .unwrap();
+    let slow = sender.send_request(request).await.unwrap();
+    assert_eq!(slow.status(), 200);
+    let mut other = open(&rig, None).await;
+    for _ in 0..20 {
+        let sequence = rig.publish(subjects::domain_events(rig.domain), EventType::PeerRegistered).await;
+        assert_eq!(other.next_id().await, sequence);
+    }
+    tokio::time::timeout(Duration::from_secs(15), gone).await.expect("the connection is ended").unwrap().ok();
+}
+
+#[tokio::test]
+async fn an_operator_follows_when_control_says_so() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|_| {}).await;
+    let request = |token: &str| browser().get(rig.path("events")).header("authorization", format!("Bearer {token}"));
+    assert_eq!(request("pat_bad").send().await.unwrap().status(), 403);
+    assert_eq!(browser().get(rig.path("events")).send().await.unwrap().status(), 401);
+    let response = request("pat_good").send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut reader = Reader { response, parser: Parser::default(), items: Vec::new() };
+    assert_eq!(reader.next().await, Some(Item::Comment("ok".into())));
+    let sequence = rig.publish(subjects::domain_events(rig.domain), EventType::PeerRegistered).await;
+    assert_eq!(reader.next_id().await, sequence);
+    let seen = rig.seen.lock();
+    assert!(seen.iter().all(|(_, path, ..)| path.ends_with(&format!("node-events/{}", rig.node.node))));
+}
+
+#[tokio::test]
+async fn a_stream_made_anew_closes_all_and_heals() {
+    let logs = testkit::logs::guard();
+    logs.expect("made anew");
+    let rig = rig(|_| {}).await;
+    rig.publish(subjects::domain_events(rig.domain), EventType::PeerRegistered).await;
+    let mut stream = open(&rig, None).await;
+    rig.jetstream.delete_stream(subjects::EVENTS_STREAM).await.unwrap();
+    harness::create_events(&rig.jetstream).await;
+    while stream.next().await.is_some() {}
+    testkit::eventually!(ask(&rig).send().await.unwrap().status() == 200, "new streams open again");
+}
+
+#[tokio::test]
+async fn a_node_with_an_older_key_is_told_of_the_new_one_first() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|_| {}).await;
+    let mut old = rig.node.clone();
+    old.pinned_kid = "k-0".into();
+    harness::put_node(&rig.store, &old).await;
+    let mut requests = rig.client.subscribe(subjects::ANNOUNCE).await.unwrap();
+    let unsigned = plexsphere_wire::envelope::Unsigned {
+        id: plexsphere_wire::EnvelopeId::mint(now()),
+        event: EventType::SigningKeyRotated,
+        domain: rig.domain,
+        key_id: "k-0".into(),
+        issued_at: now(),
+        payload: "{}".into(),
+    };
+    let signer = ed25519_dalek::SigningKey::from_bytes(&[3; 32]);
+    let wire = plexsphere_wire::envelope::sign(&unsigned.canonical_bytes().unwrap(), &signer);
+    let client = rig.client.clone();
+    tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            client.publish(request.reply.unwrap(), wire.clone().into()).await.unwrap();
+        }
+    });
+    let sequence = rig.publish(subjects::domain_events(rig.domain), EventType::PeerRegistered).await;
+    let mut other = rig.node.clone();
+    other.pinned_kid = "k-0".into();
+    testkit::eventually!(
+        {
+            let mut stream = open(&rig, None).await;
+            let item = tokio::time::timeout(Duration::from_millis(300), stream.next()).await;
+            matches!(item, Ok(Some(Item::Frame { ref event, ref id, .. }))
+                if event == "signing_key_rotated" && *id == sequence.to_string())
+        },
+        "the first frame is the announcement"
+    );
+}
