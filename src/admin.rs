@@ -70,7 +70,7 @@ fn router(probes: Probes, registry: Arc<Registry>, draining: CancellationToken) 
         .route("/metrics", get(move || async move { metrics(&registry) }))
 }
 
-fn readyz(probes: &Probes, draining: bool) -> impl IntoResponse {
+fn readyz(probes: &Probes, draining: bool) -> impl IntoResponse + use<> {
     let mut list: Vec<_> = probes
         .readings()
         .into_iter()
@@ -87,7 +87,7 @@ fn readyz(probes: &Probes, draining: bool) -> impl IntoResponse {
     (status, headers, axum::Json(json!({ "status": word, "probes": list })))
 }
 
-fn metrics(registry: &Registry) -> impl IntoResponse {
+fn metrics(registry: &Registry) -> impl IntoResponse + use<> {
     let mut text = String::new();
     let status = match prometheus_client::encoding::text::encode(&mut text, registry) {
         Ok(()) => StatusCode::OK,

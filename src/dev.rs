@@ -85,9 +85,8 @@ async fn run_tiers(
         () = stop.cancelled() => return Ok(()),
     };
     let ready = tokio::select! {
-        ready = tiers.ready() => ready,
+        ready = tiers.ready_or_dead() => ready,
         error = servers.died() => Err(error.to_string()),
-        sentence = tiers.died() => Err(sentence),
         () = stop.cancelled() => Ok(()),
     };
     let outcome = match ready {
@@ -192,8 +191,8 @@ impl Tiers {
         Ok(Self { control: control.started, pipelines, edges, admin_address, draining })
     }
 
-    /// Resolves when every probe passes, or fails when they do not in time.
-    async fn ready(&self) -> Result<(), String> {
+    /// Resolves when every probe passes; fails when they do not in time, or when a tier has ended.
+    async fn ready_or_dead(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
             let failing: Vec<String> = [&self.control.probes, &self.pipelines.probes]
@@ -208,7 +207,9 @@ impl Tiers {
             if Instant::now() > deadline {
                 return Err(format!("not ready within {} s: {}", READY_WITHIN.as_secs(), failing.join(", ")));
             }
-            tokio::time::sleep(LOOK).await;
+            if let Ok(sentence) = tokio::time::timeout(LOOK, self.died()).await {
+                return Err(sentence);
+            }
         }
     }
 

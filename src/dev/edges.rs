@@ -131,7 +131,7 @@ impl Apart {
             .env("PLEXSPHERE_EDGE_PROXY_CONTROL_URL", &config.edge.proxy.control_url)
             .env("PLEXSPHERE_EDGE_LISTEN_HTTP", format!("127.0.0.1:{http}"))
             .env("PLEXSPHERE_EDGE_LISTEN_HTTPS", format!("127.0.0.1:{https}"))
-            .env("PLEXSPHERE_EDGE_LISTEN_ADMIN", format!("127.0.0.1:{admin}"))
+            .env("PLEXSPHERE_ADMIN_LISTEN", format!("127.0.0.1:{admin}"))
             .env("PLEXSPHERE_TLS_CERT_FILE", path(&config.tls.cert_file))
             .env("PLEXSPHERE_TLS_KEY_FILE", path(&config.tls.key_file))
             .log_file(logs.join(format!("{name}.log")));

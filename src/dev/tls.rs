@@ -34,7 +34,8 @@ pub(crate) fn prepare(folder: &Path, now: OffsetDateTime) -> Result<TlsFiles, St
         write(&files.ca_cert, &certificate.pem(), 0o644)?;
     }
     let ca_key = KeyPair::from_pem(&read(&ca_key_path)?).map_err(fault)?;
-    let issuer = Issuer::from_ca_cert_pem(&read(&files.ca_cert)?, ca_key).map_err(fault)?;
+    // A certificate names its issuer by name and key only, and both are those of the file.
+    let issuer = Issuer::new(ca_params(now), ca_key);
     let key = KeyPair::generate().map_err(fault)?;
     let certificate = server_params(now).map_err(fault)?.signed_by(&key, &issuer).map_err(fault)?;
     write(&files.key, &key.serialize_pem(), 0o600)?;

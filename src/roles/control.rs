@@ -7,24 +7,28 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use plexsphere_api::{Api, BuildInfo, Health};
-use plexsphere_audit::{AuditIntakeConsumer, PgAuditLog};
-use plexsphere_identity::{Identity, IdentityConfig, IdentityParts};
+use plexsphere_audit::{AuditIntakeConsumer, AuditIntakeSweeper, AuditKey, PgAuditLog};
+use plexsphere_identity::{Deps, Identity, IdentityConfig, NodeReader, Sweeper, TokenPepper};
 use plexsphere_kernel::http::pipeline::Throttle;
-use plexsphere_kernel::http::{Gates, Operation};
+use plexsphere_kernel::http::{Gate, Gates, Operation, Reply};
 use plexsphere_kernel::paging::CursorCodec;
-use plexsphere_kernel::projector::{DirectoryLookup, DirectoryProjector, ProjectorParts};
+use plexsphere_kernel::projector::{self, DirectoryLookup, DirectoryProjector, ProjectorParts};
 use plexsphere_kernel::relay::{OutboxSweeper, Relay, RelayParts};
+use plexsphere_kernel::seams::{DomainEntries, NodeEntries, SigningKeys};
 use plexsphere_kernel::tasks::{Tasks, TasksContext};
-use plexsphere_kernel::{AuditLog, Clock, Database, Probes, SystemClock};
-use plexsphere_mesh::{Blocks, Mesh, MeshConfig, MeshParts};
-use plexsphere_signing::{Signing, SigningConfig, SigningParts};
-use plexsphere_wire::Timestamp;
+use plexsphere_kernel::{AuditLog, Clock, Database, EnvelopeSigner, KekRing, Probes, SystemClock};
+use plexsphere_mesh::{AllocationSweeper, Blocks, Mesh, MeshConfig, MeshParts, ReachabilitySweeper};
+use plexsphere_signing::{
+    Signing, SigningAnnouncer, SigningConfig, SigningParts, SigningRetireSweeper, SigningSelfcheck,
+};
+use plexsphere_wire::{Code, NodeId, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +40,10 @@ use crate::config::Config;
 use crate::custody::Keys;
 use crate::output::tell;
 
+/// How long a signing key is believed after its successor took over.
+const KEY_TRANSITION: Duration = Duration::from_secs(24 * 3_600);
+/// How long a registration waits for the edge directory.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
 /// How long requests under way may finish after the end was asked for.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -87,9 +95,19 @@ pub(crate) async fn start(
 struct Contexts {
     identity: Identity,
     mesh: Mesh,
-    audit: Arc<dyn AuditLog>,
-    clock: Arc<dyn Clock>,
+    gates: Arc<Gates>,
     tasks: Tasks,
+}
+
+/// What the contexts share.
+struct Ground {
+    db: Database,
+    clock: Arc<dyn Clock>,
+    bus: async_nats::Client,
+    audit: Arc<PgAuditLog>,
+    keks: Arc<KekRing>,
+    replicas: usize,
+    deployment: Uuid,
 }
 
 impl Contexts {
@@ -102,39 +120,161 @@ impl Contexts {
         cancel: &CancellationToken,
     ) -> Result<Self, String> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let client = bus::connect(&config.nats.url, "control").await?;
+        probe::watch(&db, probes, cancel.clone());
         let context = TasksContext { db: db.clone(), clock: Arc::clone(&clock), probes: probes.clone() };
         let mut tasks = Tasks::new(context, registry, cancel.clone());
-        probe::watch(&db, probes, cancel.clone());
-        let deployment = deployment(&keys);
         let audit_key = AuditKey::parse(&data_encoding::HEXLOWER.encode(keys.derive("audit").as_slice()))
             .map_err(|error| error.to_string())?;
-        let audit = Arc::new(PgAuditLog::new(db.clone(), audit_key, Arc::clone(&clock)));
-        let signing = Signing::open(
-            SigningConfig { deployment, issuer_host: config.issuer_host(), transition: KEY_TRANSITION },
-            SigningParts {
-                db: db.clone(),
-                ring: keys.signing_ring,
-                audit: Arc::clone(&audit) as Arc<dyn AuditLog>,
-                clock: Arc::clone(&clock),
-                probes: probes.clone(),
-            },
-        )
-        .await
-        .map_err(|error| sentence(&error))?;
-        let keks = Arc::new(keys.nsk_ring);
-        let mesh = Mesh::new(
-            MeshConfig::new(deployment),
-            MeshParts {
-                db: db.clone(),
-                clock: Arc::clone(&clock),
-                keks: Arc::clone(&keks),
-                blocks: Blocks::default(),
-            },
-        );
-        let _ = (signing, mesh, client);
-        Err("unfinished".to_owned())
+        let secrets = (TokenPepper::new(*keys.derive("token")), CursorCodec::new(*keys.derive("cursor"), None));
+        let deployment = deployment(&keys);
+        let ground = Ground {
+            audit: Arc::new(PgAuditLog::new(db.clone(), audit_key, Arc::clone(&clock))),
+            bus: bus::connect(&config.nats.url, "control").await?,
+            keks: Arc::new(keys.nsk_ring),
+            replicas: config.nats.replicas,
+            db,
+            clock,
+            deployment,
+        };
+        let signing = ground.signing(config.issuer_host(), keys.signing_ring, probes).await?;
+        let mesh = ground.mesh();
+        let flush = ground.projection(&signing, &mut tasks);
+        let identity = ground.identity(&mesh, &signing, secrets, flush);
+        ground.relay(&signing, &mut tasks, registry);
+        tasks.add(Arc::new(mesh.reachability_sweeper()), ReachabilitySweeper::SCHEDULE);
+        tasks.add(Arc::new(mesh.allocation_sweeper()), AllocationSweeper::SCHEDULE);
+        tasks.serve(Arc::new(mesh.heartbeat_responder(ground.bus.clone())));
+        for sweeper in identity.sweepers() {
+            tasks.add(Arc::new(sweeper), Sweeper::schedule());
+        }
+        let gates = Arc::new(Gates {
+            authenticator: identity.authenticator(),
+            authorizer: identity.authorizer(),
+            audit: ground.audit,
+            clock: ground.clock,
+            throttle: Throttle::default(),
+        });
+        Ok(Self { identity, mesh, gates, tasks })
     }
+
+    fn router(&self, probes: &Probes) -> Result<Router, String> {
+        let mut operations = self.identity.operations();
+        operations.extend(self.mesh.operations());
+        let health = Health::new(probes.clone(), &["database", "migrations"]);
+        let api = Api::new(operations, &self.gates, health, build_info()).map_err(|error| error.to_string())?;
+        let internal = plexsphere_kernel::http::serve(vec![authorize_node_events()], &self.gates);
+        Ok(Router::new().nest_service("/internal", internal).fallback_service(api.router()))
+    }
+}
+
+impl Ground {
+    async fn signing(&self, issuer_host: String, ring: KekRing, probes: &Probes) -> Result<Arc<Signing>, String> {
+        let config = SigningConfig { deployment: self.deployment, issuer_host, transition: KEY_TRANSITION };
+        let parts = SigningParts {
+            db: self.db.clone(),
+            ring,
+            audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
+            clock: Arc::clone(&self.clock),
+            probes: probes.clone(),
+        };
+        Signing::open(config, parts).await.map_err(|error| format!("signing cannot start: {}", sentence(&error)))
+    }
+
+    fn mesh(&self) -> Mesh {
+        let parts = MeshParts {
+            db: self.db.clone(),
+            clock: Arc::clone(&self.clock),
+            keks: Arc::clone(&self.keks),
+            blocks: Blocks::default(),
+        };
+        Mesh::new(MeshConfig::new(self.deployment), parts)
+    }
+
+    /// The edge directory: the projector and its responder.
+    fn projection(&self, signing: &Arc<Signing>, tasks: &mut Tasks) -> projector::DirectoryFlush {
+        let nodes: Arc<dyn NodeEntries> = Arc::new(NodeReader::new(self.db.clone()));
+        let projector = DirectoryProjector::new(ProjectorParts {
+            db: self.db.clone(),
+            bus: self.bus.clone(),
+            nodes: Arc::clone(&nodes),
+            domains: Arc::clone(signing) as Arc<dyn DomainEntries>,
+            replicas: self.replicas,
+        });
+        let flush = projector.flush();
+        tasks.add(Arc::new(projector), DirectoryProjector::schedule());
+        tasks.serve(Arc::new(DirectoryLookup::new(self.bus.clone(), nodes)));
+        flush
+    }
+
+    fn identity(
+        &self,
+        mesh: &Mesh,
+        signing: &Arc<Signing>,
+        (pepper, cursors): (TokenPepper, CursorCodec),
+        flush: projector::DirectoryFlush,
+    ) -> Identity {
+        let deps = Deps {
+            db: self.db.clone(),
+            clock: Arc::clone(&self.clock),
+            audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
+            mesh: mesh.membership(),
+            signing: Arc::clone(signing) as Arc<dyn SigningKeys>,
+            kek: Arc::clone(&self.keks),
+            pepper,
+            cursors,
+            flush: Some(Arc::new(Flush(flush))),
+        };
+        Identity::new(&IdentityConfig::new(self.deployment), deps)
+    }
+
+    /// Events out of the outbox, their keys, and the audit rows that arise at edges.
+    fn relay(&self, signing: &Arc<Signing>, tasks: &mut Tasks, registry: &mut Registry) {
+        let parts = RelayParts {
+            db: self.db.clone(),
+            bus: self.bus.clone(),
+            signer: Arc::clone(signing) as Arc<dyn EnvelopeSigner>,
+            audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
+            clock: Arc::clone(&self.clock),
+            replicas: self.replicas,
+        };
+        tasks.add(Arc::new(Relay::new(parts, registry)), Relay::schedule());
+        let sweeper = OutboxSweeper::new(self.db.clone(), Arc::clone(&self.clock));
+        tasks.add(Arc::new(sweeper), OutboxSweeper::schedule());
+        tasks.add(Arc::new(SigningSelfcheck::new(Arc::clone(signing))), SigningSelfcheck::schedule());
+        tasks.add(Arc::new(SigningRetireSweeper::new(Arc::clone(signing))), SigningRetireSweeper::schedule());
+        tasks.serve(Arc::new(SigningAnnouncer::new(self.bus.clone(), Arc::clone(signing))));
+        let intake =
+            AuditIntakeConsumer::new(self.bus.clone(), Arc::clone(&self.audit), self.replicas, registry);
+        tasks.serve(Arc::new(intake));
+        tasks.add(Arc::new(AuditIntakeSweeper::new(Arc::clone(&self.audit))), AuditIntakeSweeper::schedule());
+    }
+}
+
+/// Registration waits for the edge directory through this.
+struct Flush(projector::DirectoryFlush);
+
+#[async_trait]
+impl plexsphere_identity::DirectoryFlush for Flush {
+    async fn flush(&self, node: NodeId) {
+        match tokio::time::timeout(FLUSH_PATIENCE, self.0.node(node)).await {
+            Ok(Ok(true)) => {}
+            // The edges ask for a Node that they do not know, so a late entry costs one question.
+            Ok(Ok(false)) | Err(_) => tracing::info!(%node, "the directory is late for a new node"),
+            Ok(Err(fault)) => tracing::info!(%node, cause = ?fault, "the directory could not be waited for"),
+        }
+    }
+}
+
+/// What an edge asks before it lets an operator follow a Node's events. Not described, and never proxied.
+fn authorize_node_events() -> Operation {
+    let gate = Gate::OwnNode {
+        param: "id",
+        relation: "node-agent",
+        mismatch: Code::NodeIdMismatch,
+        denied: Code::InsufficientRelation,
+    };
+    Operation::new("AuthorizeNodeEvents", http::Method::GET, "/v1/authorize/node-events/{id}", gate)
+        .handler(|_| async { Ok(Reply::empty(http::StatusCode::NO_CONTENT)) })
 }
 
 /// The installation that the root key stands for. A database that another root key has written to is not ours to sign for.
@@ -143,4 +283,80 @@ fn deployment(keys: &Keys) -> Uuid {
     let mut id = [0u8; 16];
     id.copy_from_slice(bytes.first_chunk::<16>().unwrap_or(&[1; 16]));
     uuid::Builder::from_custom_bytes(id).into_uuid()
+}
+
+fn build_info() -> BuildInfo {
+    let date = Timestamp::parse(env!("PLEXSPHERE_BUILD_DATE")).unwrap_or(Timestamp::UNIX_EPOCH);
+    BuildInfo { version: "dev", commit: env!("PLEXSPHERE_BUILD_COMMIT"), date }
+}
+
+/// Hands the first administrator's token over, once.
+async fn first_administrator(config: &Config, contexts: &Contexts) -> Result<(), String> {
+    let ttl = Duration::from_secs(u64::from(config.control.bootstrap_token_ttl_seconds));
+    let minted = contexts
+        .identity
+        .first_administrator()
+        .ensure(&config.control.environment, ttl, SystemClock.now())
+        .await
+        .map_err(|fault| format!("the first administrator cannot be made: {}", sentence(&fault)))?;
+    match (minted, &config.control.bootstrap_token_file) {
+        (None, _) => Ok(()),
+        (Some(token), Some(path)) => write_token(path, &token)
+            .map_err(|error| format!("the first administrator's token cannot be written: {error}")),
+        (Some(token), None) => {
+            tell("The first administrator's token, shown this once:");
+            tell(token.as_str());
+            Ok(())
+        }
+    }
+}
+
+/// Writes the file whole or not at all, readable by its owner only. A token that stands there already has ended.
+fn write_token(path: &Path, token: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let part = path.with_extension("part");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    file.write_all(token.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(part, path)
+}
+
+/// Serves the internal listener until cancelled, then lets requests under way finish.
+async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tasks: Tasks,
+    cancel: CancellationToken,
+) -> Result<(), String> {
+    let graceful = GracefulShutdown::new();
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new());
+    builder.http2().timer(TokioTimer::new());
+    loop {
+        let socket = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = cancel.cancelled() => break,
+        };
+        let Ok((socket, _)) = socket else {
+            // Descriptors are short; a pause keeps the loop from spinning.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let _ = socket.set_nodelay(true);
+        let service = TowerToHyperService::new(router.clone());
+        let connection = builder.serve_connection(TokioIo::new(socket), service).into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an internal connection ended");
+            }
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
+    if !tasks.drain(DRAIN).await {
+        tracing::info!("background work did not end in time");
+    }
+    Ok(())
 }

@@ -90,7 +90,7 @@ impl Installation {
         let (name, admin_key) = match role {
             Role::Control => ("control".to_owned(), "PLEXSPHERE_ADMIN_LISTEN"),
             Role::Pipelines => ("pipelines".to_owned(), "PLEXSPHERE_ADMIN_LISTEN"),
-            Role::Edge(index) => (format!("edge-{index}"), "PLEXSPHERE_EDGE_LISTEN_ADMIN"),
+            Role::Edge(index) => (format!("edge-{index}"), "PLEXSPHERE_ADMIN_LISTEN"),
         };
         let word = name.split('-').next().unwrap().to_owned();
         let mut spec = ChildSpec::new(name.clone(), env!("CARGO_BIN_EXE_plexsphere"))

@@ -164,7 +164,7 @@ async fn a_port_that_is_taken_is_one_clear_sentence() {
     let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let spec = ChildSpec::new("edge", env!("CARGO_BIN_EXE_plexsphere"))
-        .args(["edge", "--set", &format!("edge.listen.http=127.0.0.1:{port}"), "--set", "edge.listen.admin=127.0.0.1:0"]);
+        .args(["edge", "--set", &format!("edge.listen.http=127.0.0.1:{port}"), "--set", "admin.listen=127.0.0.1:0"]);
     let mut spec = spec;
     spec.folder = Some(folder.path().to_owned());
     let exit = Child::spawn(spec).unwrap().exited().await;
