@@ -126,8 +126,11 @@ CREATE TABLE identity.bootstrap_tokens (
     CHECK ((consumed_at IS NULL) = (consumed_nonce IS NULL))
 );
 -- A nonce may have 4,096 characters, which is more than an index entry holds, so its digest is what is unique.
+-- Converting to UTF-8 is immutable for a given encoding of the database, which PostgreSQL cannot know by itself.
+CREATE FUNCTION identity.nonce_digest(nonce text) RETURNS bytea
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE RETURN sha256(convert_to(nonce, 'UTF8'));
 CREATE UNIQUE INDEX bootstrap_tokens_nonce_key
-    ON identity.bootstrap_tokens (project_id, sha256(convert_to(consumed_nonce, 'UTF8')))
+    ON identity.bootstrap_tokens (project_id, identity.nonce_digest(consumed_nonce))
     WHERE consumed_nonce IS NOT NULL;
 CREATE INDEX bootstrap_tokens_by_issue ON identity.bootstrap_tokens (project_id, issued_at, id);
 
