@@ -199,9 +199,7 @@ fn answer(request: &Request<Incoming>, registry: &Registry, probes: &Probes) -> 
         "/metrics" => {
             let mut body = String::new();
             match prometheus_client::encoding::text::encode(&mut body, registry) {
-                Ok(()) => {
-                    text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body)
-                }
+                Ok(()) => text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body),
                 Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", String::new()),
             }
         }

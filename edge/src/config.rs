@@ -309,9 +309,7 @@ impl EdgeConfig {
     /// The first rule that is broken.
     pub fn check(&self) -> Result<(), ConfigError> {
         let cap = self.ingest.wire_bytes;
-        for (budget, burst) in
-            [("node", self.quota.node_burst_bytes), ("domain", self.quota.domain_burst_bytes)]
-        {
+        for (budget, burst) in [("node", self.quota.node_burst_bytes), ("domain", self.quota.domain_burst_bytes)] {
             if burst < u64::try_from(cap).unwrap_or(u64::MAX) {
                 return Err(ConfigError::BurstBelowWireCap { budget, burst, cap });
             }

@@ -226,9 +226,10 @@ impl BuiltEdge {
         let fanout = self.assemble_fanout((&hub, &directory, &lookup), background, stop);
         let ingest = self.assemble_ingest(&lookup, background, stop);
         self.follow_directory(&directory, &hub, background, stop);
-        let alt_svc = self.addresses.http3.and_then(|address| {
-            HeaderValue::from_str(&format!(r#"h3=":{}"; ma=86400"#, address.port())).ok()
-        });
+        let alt_svc = self
+            .addresses
+            .http3
+            .and_then(|address| HeaderValue::from_str(&format!(r#"h3=":{}"; ma=86400"#, address.port())).ok());
         Arc::new(EdgeService {
             ingest,
             heartbeats,

@@ -18,7 +18,7 @@ use http::{Request, Response};
 use plexsphere_wire::directory::CredentialVerdict;
 use plexsphere_wire::signing::AnnouncementRequest;
 use plexsphere_wire::subjects;
-use plexsphere_wire::{Code, DomainId, NodeId, Problem, sse};
+use plexsphere_wire::{Code, DomainId, NodeId, Problem, Timestamp, sse};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -131,10 +131,13 @@ impl Fanout {
             }
         }
         let announcement = self.announcement(&caller, cursor).await?;
-        let of = (caller.node, caller.domain);
+        let (of, directory) = ((caller.node, caller.domain), self.lookup.directory());
         let by_node = matches!(caller.follower, Follower::Node(_));
-        let joined =
-            self.hub.join(of, caller.follower, cursor, peer.kill.clone()).map_err(|NoRoom| unavailable())?;
+        let joined = self.hub.join(of, caller.follower, cursor, peer.kill.clone()).map_err(|NoRoom| unavailable())?;
+        // A revocation may have passed between the judgement and the join.
+        if !still_lives(directory, &joined.connection) {
+            self.hub.close(&joined.connection, CloseReason::Revoked);
+        }
         Ok(Outcome::Stream(self.body(joined, cursor, by_node, announcement)))
     }
 
@@ -149,12 +152,13 @@ impl Fanout {
         let of = (joined.connection.node, joined.connection.domain);
         let mut body = EventBody::new(Arc::clone(&joined.connection), Arc::clone(&self.hub));
         body.ring = joined.ring;
-        // What the ring has dropped by age is too old for a Node in any case.
-        let ring_covers = self.config.ring_seconds >= self.config.stale_seconds;
         if by_node {
             body.ring.retain(|frame| frame.issued_at >= stale);
         }
-        let gap = joined.gap.filter(|_| !by_node || !ring_covers);
+        // What the ring has dropped for its age is too old for a Node; what it dropped for its size may not be.
+        let covered = self.config.ring_seconds >= self.config.stale_seconds
+            && joined.dropped_issued_at.is_none_or(|dropped| dropped < stale);
+        let gap = joined.gap.filter(|_| !by_node || !covered);
         if let Some((event, wire)) = announcement {
             let first = body.ring.front().map(|frame| frame.sequence.saturating_sub(1));
             let id = match (&gap, first) {
@@ -167,9 +171,9 @@ impl Fanout {
         if let Some((from, to)) = gap {
             let (sender, older) = mpsc::channel(8);
             body.older = Some(older);
-            let (fanout, connection) = (Arc::clone(self), joined.connection);
+            let (fanout, connection, not_before) = (Arc::clone(self), joined.connection, by_node.then_some(stale));
             tokio::spawn(async move {
-                if let Err(error) = fanout.read_older(of, (from, to), &sender).await {
+                if let Err(error) = fanout.read_older(of, (from, to), not_before, &sender).await {
                     tracing::info!(error, node = %of.0, "older events could not be read");
                     fanout.hub.close(&connection, CloseReason::ReplayFailed);
                 }
@@ -183,6 +187,7 @@ impl Fanout {
         &self,
         (node, domain): (NodeId, DomainId),
         (from, to): (u64, u64),
+        not_before: Option<Timestamp>,
         sender: &mpsc::Sender<Bytes>,
     ) -> Result<(), String> {
         let names = [subjects::domain_events(domain), subjects::node_events(domain, node)];
@@ -194,6 +199,7 @@ impl Fanout {
             let (head, name) = if sequence(first) < sequence(second) { (first, all) } else { (second, own) };
             let Some((sequence, wire)) = head.take().filter(|(sequence, _)| *sequence <= to) else { return Ok(()) };
             if let Some(frame) = self.bus.verify(name, None, sequence, &wire).await
+                && not_before.is_none_or(|not_before| frame.issued_at >= not_before)
                 && sender.send(frame.bytes).await.is_err()
             {
                 return Ok(());
@@ -276,8 +282,9 @@ impl Fanout {
 
     /// Closes the streams of a Node whose key no longer lives. Called for every change of the directory.
     pub fn changed(hub: &Hub, directory: &Directory, node: NodeId) {
+        let gone = directory.node(node).is_none();
         for connection in hub.streams_of(node) {
-            if !still_lives(directory, &connection) {
+            if gone || !still_lives(directory, &connection) {
                 hub.close(&connection, CloseReason::Revoked);
             }
         }
@@ -360,4 +367,3 @@ fn no_such_node() -> Problem {
 fn unavailable() -> Problem {
     Problem::new(Code::EventStreamUnavailable, "The event stream is not available at the moment. Try again.")
 }
-

@@ -137,9 +137,10 @@ impl Heartbeats {
 
 /// The shard of a Node: FNV-1a over its id, so that every edge sends a Node to the same shard.
 fn shard_of(node: NodeId, shards: usize) -> usize {
-    let hash = node.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = node
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let shards = u64::try_from(shards.max(1)).unwrap_or(1);
     usize::try_from(hash % shards).unwrap_or(0)
 }

@@ -148,8 +148,7 @@ impl<B: IngestBuffer> Ingest<B> {
             return Err(Problem::new(Code::ObservabilityIngestNotProvisioned, detail).into());
         }
         let (parts, body) = request.into_parts();
-        let record =
-            authenticate::authenticate(&self.lookup, &parts.headers).await.map_err(AuthRefusal::problem)?;
+        let record = authenticate::authenticate(&self.lookup, &parts.headers).await.map_err(AuthRefusal::problem)?;
         authenticate::match_path(&record, path_id).map_err(|refusal| Refused {
             problem: refusal.problem(),
             mismatch: Some(Arc::clone(&record)),

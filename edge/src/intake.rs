@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 use parking_lot::Mutex;
 use plexsphere_wire::intake::AuditIntake;
-use plexsphere_wire::{NodeId, subjects};
+use plexsphere_wire::{CorrelationId, NodeId, subjects};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -161,7 +161,8 @@ async fn ensure(jetstream: &async_nats::jetstream::Context) -> bool {
 
 async fn deliver(intake: &Intake, jetstream: &async_nats::jetstream::Context, row: &AuditIntake, tries: u32) {
     let Ok(body) = serde_json::to_vec(row) else { return };
-    let id = format!("{}:{}", row.correlation_id, row.relation);
+    // Not the correlation id: the caller chooses that, and could make one row swallow the others.
+    let id = CorrelationId::mint(intake.clock.now()).to_string();
     for attempt in 0..tries {
         if attempt > 0 {
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -182,7 +183,7 @@ async fn deliver(intake: &Intake, jetstream: &async_nats::jetstream::Context, ro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plexsphere_wire::{CorrelationId, DenialReason, DomainId, Timestamp};
+    use plexsphere_wire::{DenialReason, DomainId, Timestamp};
 
     #[test]
     fn sixty_rows_a_minute_go_out_and_the_rest_is_one_row() {

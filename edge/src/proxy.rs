@@ -71,7 +71,12 @@ impl Proxy {
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(config.max_idle_connections)
             .build(connector);
-        Ok(Self { client, authority, timeout: seconds(config.timeout_seconds), trusted: config.trusted_proxies.clone() })
+        Ok(Self {
+            client,
+            authority,
+            timeout: seconds(config.timeout_seconds),
+            trusted: config.trusted_proxies.clone(),
+        })
     }
 
     /// The caller's address: the socket's peer, or the right-most hop that no proxy of ours vouches for.
@@ -79,8 +84,7 @@ impl Proxy {
     pub fn client_ip(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
         let trusted = |ip: &IpAddr| self.trusted.iter().any(|net| net.contains(ip));
         let mut client = peer.address.ip();
-        let values: Vec<&str> =
-            headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+        let values: Vec<&str> = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
         for hop in values.iter().rev().flat_map(|value| value.rsplit(',')) {
             if !trusted(&client) {
                 break;
@@ -101,9 +105,10 @@ impl Proxy {
         peer: &Peer,
         context: &Context,
     ) -> Result<Response<ResponseBody>, Problem> {
-        let host = request.headers().get(header::HOST).cloned().or_else(|| {
-            request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
-        });
+        let host =
+            request.headers().get(header::HOST).cloned().or_else(|| {
+                request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
+            });
         let ip = self.client_ip(peer, request.headers());
         let proto = self.proto(peer, request.headers());
         strip_hop_by_hop(request.headers_mut());

@@ -113,8 +113,7 @@ impl Quotas {
 impl ByteBudget for Quotas {
     fn charge(&self, origin: &Origin, bytes: u64, now: Duration) -> Result<(), Exhausted> {
         let node = self.node(origin.node);
-        node.charge(self.node_rate, bytes, now)
-            .map_err(|wait| Exhausted::Node { retry_after: retry_seconds(wait) })?;
+        node.charge(self.node_rate, bytes, now).map_err(|wait| Exhausted::Node { retry_after: retry_seconds(wait) })?;
         let domain = self.domain(origin.domain);
         if let Err(wait) = domain.gcra.charge(self.domain_rate, bytes, now) {
             node.refund(self.node_rate, bytes);

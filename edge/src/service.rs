@@ -1,5 +1,6 @@
 //! One request from its first gate to its last header.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -42,10 +43,10 @@ pub struct EdgeService<B> {
 }
 
 /// What the audit must know of a request, kept because the request itself is consumed.
-struct Trace {
-    path_id: String,
-    client_ip: String,
-    user_agent: Option<String>,
+struct Trace<'p> {
+    path_id: &'p str,
+    client_ip: IpAddr,
+    user_agent: Option<HeaderValue>,
 }
 
 impl<B: IngestBuffer> Handler for EdgeService<B> {
@@ -110,7 +111,7 @@ impl<B: IngestBuffer> EdgeService<B> {
         &self,
         refused: Refused,
         relation: &'static str,
-        trace: Trace,
+        trace: Trace<'_>,
         context: &Context,
     ) -> Response<ResponseBody> {
         self.audit(refused.mismatch, relation, trace, context);
@@ -121,29 +122,30 @@ impl<B: IngestBuffer> EdgeService<B> {
         response
     }
 
-    fn trace(&self, path_id: &str, headers: &HeaderMap, peer: &Peer) -> Trace {
-        let user_agent = headers.get(header::USER_AGENT);
+    fn trace<'p>(&self, path_id: &'p str, headers: &HeaderMap, peer: &Peer) -> Trace<'p> {
         Trace {
-            path_id: cut(path_id, MAX_OBJECT_ID_BYTES),
-            client_ip: self.proxy.client_ip(peer, headers).to_string(),
-            user_agent: user_agent.map(|value| cut(&String::from_utf8_lossy(value.as_bytes()), MAX_USER_AGENT_BYTES)),
+            path_id,
+            client_ip: self.proxy.client_ip(peer, headers),
+            user_agent: headers.get(header::USER_AGENT).cloned(),
         }
     }
 
-    fn audit(&self, mismatch: Option<Arc<NodeRecord>>, relation: &'static str, trace: Trace, context: &Context) {
+    fn audit(&self, mismatch: Option<Arc<NodeRecord>>, relation: &'static str, trace: Trace<'_>, context: &Context) {
         let Some(record) = mismatch else { return };
         self.intake.record(AuditIntake {
             domain: record.entry.domain,
             node: record.entry.node,
             relation: relation.to_owned(),
             object_type: "node".to_owned(),
-            object_id: trace.path_id,
+            object_id: cut(trace.path_id, MAX_OBJECT_ID_BYTES),
             reason: DenialReason::InsufficientRelation,
             repeated: 0,
             correlation_id: context.correlation_id.clone(),
             occurred_at: self.clock.now(),
-            client_ip: Some(trace.client_ip),
-            user_agent: trace.user_agent,
+            client_ip: Some(trace.client_ip.to_string()),
+            user_agent: trace
+                .user_agent
+                .map(|value| cut(&String::from_utf8_lossy(value.as_bytes()), MAX_USER_AGENT_BYTES)),
         });
     }
 }

@@ -70,11 +70,11 @@ async fn follow_once(
         .get_key_value(subjects::DIRECTORY_BUCKET)
         .await
         .map_err(|error| FeedError::Bucket(error.to_string()))?;
-    let head = head(&store).await?;
+    let (head, entries) = head(&store).await?;
     let mut watch = store.watch_with_history(">").await.map_err(|error| FeedError::Bucket(error.to_string()))?;
     let mut seen = HashSet::new();
-    let mut applied = 0;
-    let mut scanning = head > 0;
+    let mut scanning = entries > 0;
+    let mut applied = if scanning { 0 } else { head };
     if !scanning {
         directory.retain(|_| false, |_| false);
         directory.mark_fresh(clock.monotonic());
@@ -103,7 +103,7 @@ async fn follow_once(
             }
             _ = check.tick() => {
                 let now = clock.monotonic();
-                let head = self::head(&store).await?;
+                let (head, _) = self::head(&store).await?;
                 if applied >= head {
                     behind_since = None;
                     directory.mark_fresh(now);
@@ -115,10 +115,10 @@ async fn follow_once(
     }
 }
 
-/// The bucket's last revision.
-async fn head(store: &Store) -> Result<u64, FeedError> {
+/// The bucket's last revision and how many entries it holds.
+async fn head(store: &Store) -> Result<(u64, u64), FeedError> {
     let info = store.stream.get_info().await.map_err(|error| FeedError::Ended(error.to_string()))?;
-    Ok(info.state.last_sequence)
+    Ok((info.state.last_sequence, info.state.messages))
 }
 
 fn apply(

@@ -44,6 +44,8 @@ struct Shard {
     bytes: usize,
     /// Every frame above this sequence is in the rings.
     floor: u64,
+    /// When the newest frame that was dropped had been signed.
+    dropped_issued_at: Option<Timestamp>,
     applied: u64,
     nodes: HashMap<NodeId, Vec<Arc<Connection>>>,
     domains: HashMap<DomainId, HashMap<u64, Arc<Connection>>>,
@@ -74,6 +76,8 @@ pub struct Joined {
     pub ring: VecDeque<Arc<EventFrame>>,
     /// Sequences above the first and up to the second that the ring no longer holds.
     pub gap: Option<(u64, u64)>,
+    /// When the newest frame that the ring dropped had been signed; older ones only lie in the gap if `None`.
+    pub dropped_issued_at: Option<Timestamp>,
 }
 
 /// The edge has no room for another stream.
@@ -135,6 +139,7 @@ impl Hub {
         for shard in &self.shards {
             let mut shard = shard.lock();
             shard.floor = sequence;
+            shard.dropped_issued_at = None;
             shard.applied = sequence;
         }
         self.applied.store(sequence, Ordering::Release);
@@ -162,6 +167,7 @@ impl Hub {
         let Some(shard) = self.shard(frame.domain) else { return };
         let frame = Arc::new(frame);
         let now = self.now();
+        let stale = frame.issued_at < self.clock.now().minus(seconds(self.config.stale_seconds));
         let mut queued = 0;
         {
             let mut shard = shard.lock();
@@ -174,12 +180,12 @@ impl Hub {
             match frame.target {
                 EventTarget::Domain => {
                     for connection in shard.domains.get(&frame.domain).into_iter().flat_map(HashMap::values) {
-                        queued += u64::from(self.offer(connection, &frame, now));
+                        queued += u64::from(self.offer(connection, &frame, stale, now));
                     }
                 }
                 EventTarget::Node(node) => {
                     for connection in shard.nodes.get(&node).into_iter().flatten() {
-                        queued += u64::from(self.offer(connection, &frame, now));
+                        queued += u64::from(self.offer(connection, &frame, stale, now));
                     }
                 }
             }
@@ -188,7 +194,11 @@ impl Hub {
         self.skip(frame.sequence);
     }
 
-    fn offer(&self, connection: &Arc<Connection>, frame: &EventFrame, now: Duration) -> bool {
+    fn offer(&self, connection: &Arc<Connection>, frame: &EventFrame, stale: bool, now: Duration) -> bool {
+        // An agent would refuse a stale envelope and log an error; it pulls on every connect anyway.
+        if stale && matches!(connection.follower, Follower::Node(_)) {
+            return false;
+        }
         if connection.domain != frame.domain || frame.sequence <= connection.above {
             return false;
         }
@@ -245,10 +255,11 @@ impl Hub {
         shard.domains.entry(domain).or_default().insert(id, Arc::clone(&connection));
         let ring = shard.between(of, from, position);
         let gap = (from < shard.floor).then_some((from, shard.floor.min(position)));
+        let dropped_issued_at = shard.dropped_issued_at;
         drop(shard);
         self.metrics.streams.inc();
         self.start_timers(&connection);
-        Ok(Joined { connection, position, ring, gap })
+        Ok(Joined { connection, position, ring, gap, dropped_issued_at })
     }
 
     fn start_timers(&self, connection: &Arc<Connection>) {
@@ -362,6 +373,7 @@ impl Shard {
         {
             let Some(oldest) = self.order.pop_front() else { return };
             self.floor = oldest.sequence;
+            self.dropped_issued_at = self.dropped_issued_at.max(Some(oldest.issued_at));
             self.bytes -= oldest.bytes.len();
             let key = (oldest.domain, oldest.target);
             if let Some(ring) = self.rings.get_mut(&key) {

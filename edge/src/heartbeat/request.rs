@@ -54,7 +54,9 @@ pub(super) fn read(
     let mut inflater = Inflater::new();
     let body = inflater.inflate(encoding, raw, cap).map_err(|error| match error {
         InflateError::Invalid => malformed("The body is not valid gzip."),
-        InflateError::TooLarge { .. } => Problem::new(Code::RequestBodyTooLarge, "The body is larger than 8,192 bytes."),
+        InflateError::TooLarge { .. } => {
+            Problem::new(Code::RequestBodyTooLarge, "The body is larger than 8,192 bytes.")
+        }
     })?;
     let strict = |body: &[u8]| {
         let mut json = serde_json::Deserializer::from_slice(body);

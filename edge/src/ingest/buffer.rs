@@ -7,9 +7,9 @@ use async_nats::connection::State;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
+use plexsphere_wire::Timestamp;
 use plexsphere_wire::subjects::{self, Origin};
 use plexsphere_wire::telemetry::{PayloadFormat, Signal};
-use plexsphere_wire::Timestamp;
 
 /// A batch ready to be stored.
 #[derive(Clone, Debug)]

@@ -83,8 +83,13 @@ pub async fn watch_surface(
                 }
             }
         }
-        let pause = if failures == 0 { seconds(config.check_seconds) } else { seconds(2).min(seconds(config.check_seconds)) };
-        let pause = if surface.state() == SurfaceState::Starting { pause.min(std::time::Duration::from_millis(250)) } else { pause };
+        let pause =
+            if failures == 0 { seconds(config.check_seconds) } else { seconds(2).min(seconds(config.check_seconds)) };
+        let pause = if surface.state() == SurfaceState::Starting {
+            pause.min(std::time::Duration::from_millis(250))
+        } else {
+            pause
+        };
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(pause) => {}

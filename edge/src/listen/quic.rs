@@ -118,13 +118,7 @@ async fn resolve(resolver: RequestResolver<h3_quinn::Connection, Bytes>) -> Opti
     resolver.resolve_request().await.ok()
 }
 
-async fn request<H: Handler>(
-    head: http::Request<()>,
-    stream: Stream,
-    handler: Arc<H>,
-    peer: Peer,
-    write: Duration,
-) {
+async fn request<H: Handler>(head: http::Request<()>, stream: Stream, handler: Arc<H>, peer: Peer, write: Duration) {
     let (mut send, receive) = stream.split();
     let length = head.headers().get(http::header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());

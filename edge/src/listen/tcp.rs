@@ -43,12 +43,7 @@ pub struct Limits {
 }
 
 /// Accepts until the drain begins.
-pub async fn serve_tcp<H: Handler>(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    handler: Arc<H>,
-    limits: Limits,
-) {
+pub async fn serve_tcp<H: Handler>(listener: TcpListener, tls: Option<TlsAcceptor>, handler: Arc<H>, limits: Limits) {
     loop {
         let permit = tokio::select! {
             () = limits.drain.cancelled() => return,

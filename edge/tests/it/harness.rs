@@ -14,7 +14,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
-use plexsphere_edge::admin::Probe;
+use plexsphere_edge::admin::{Admin, Probe, Probes};
 use plexsphere_edge::{Addresses, Clock as _, Edge, EdgeConfig, EdgeDeps, SystemClock, TlsMaterial};
 use plexsphere_testkit as testkit;
 use plexsphere_wire::directory::{
@@ -49,6 +49,8 @@ pub(crate) struct Rig {
     pub(crate) batches: Arc<AtomicU32>,
     pub(crate) certificate: String,
     pub(crate) probes: Vec<Arc<Probe>>,
+    pub(crate) operations: SocketAddr,
+    pub(crate) all: Probes,
     pub(crate) cancel: CancellationToken,
 }
 
@@ -64,6 +66,14 @@ pub(crate) async fn rig(change: impl FnOnce(&mut EdgeConfig)) -> Rig {
 }
 
 pub(crate) async fn rig_on(client: async_nats::Client, change: impl FnOnce(&mut EdgeConfig)) -> Rig {
+    rig_with(client, Arc::new(SystemClock::new()), change).await
+}
+
+pub(crate) async fn rig_with(
+    client: async_nats::Client,
+    clock: Arc<dyn plexsphere_edge::Clock>,
+    change: impl FnOnce(&mut EdgeConfig),
+) -> Rig {
     let jetstream = jetstream::new(client.clone());
     let store = topology(&jetstream).await;
     let (key, domain) = (SigningKey::from_bytes(&[9; 32]), DomainId::mint(now()));
@@ -88,13 +98,32 @@ pub(crate) async fn rig_on(client: async_nats::Client, change: impl FnOnce(&mut 
     config.ingest.check_seconds = 1;
     config.events.check_millis = 100;
     config.events.drain_seconds = 0;
+    config.listen.admin = any;
     change(&mut config);
-    let deps = EdgeDeps { nats: client.clone(), tls: Some(tls), clock: Arc::new(SystemClock::new()) };
-    let built = Edge::build(config, deps, &mut Registry::default()).unwrap();
+    let deps = EdgeDeps { nats: client.clone(), tls: Some(tls), clock };
+    let admin = Admin::bind(config.listen.admin).unwrap();
+    let mut registry = Registry::default();
+    let built = Edge::build(config, deps, &mut registry).unwrap();
     let (addresses, probes, cancel) = (built.addresses(), built.probes(), CancellationToken::new());
+    let (operations, all) = (admin.address(), Probes::new(probes.clone()));
+    admin.spawn(Arc::new(registry), all.clone(), cancel.clone()).unwrap();
     tokio::spawn(built.run(cancel.clone()));
-    let rig =
-        Rig { addresses, jetstream, client, store, node, domain, key, seen, batches, certificate, probes, cancel };
+    let rig = Rig {
+        addresses,
+        jetstream,
+        client,
+        store,
+        node,
+        domain,
+        key,
+        seen,
+        batches,
+        certificate,
+        probes,
+        operations,
+        all,
+        cancel,
+    };
     testkit::eventually!(rig.probes.iter().all(|probe| probe.ready()), "every probe passes");
     rig
 }
@@ -168,9 +197,8 @@ async fn control() -> (SocketAddr, Seen) {
             let kept = Arc::clone(&kept);
             tokio::spawn(async move {
                 let service = hyper::service::service_fn(move |request| control_answer(request, Arc::clone(&kept)));
-                let _ = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
+                let _ =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             });
         }
     });
@@ -197,8 +225,7 @@ async fn control_answer(
 
 /// Control's heartbeat side: a verdict for every Node, but for one whose version is `lost`.
 async fn heartbeat_control(client: &async_nats::Client, batches: Arc<AtomicU32>) {
-    let mut requests =
-        client.queue_subscribe(subjects::HEARTBEATS_ALL, subjects::CONTROL_QUEUE.into()).await.unwrap();
+    let mut requests = client.queue_subscribe(subjects::HEARTBEATS_ALL, subjects::CONTROL_QUEUE.into()).await.unwrap();
     let client = client.clone();
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
@@ -237,13 +264,23 @@ impl Rig {
     }
 
     pub(crate) async fn publish_signed(&self, subject: String, event: EventType, key: &SigningKey) -> u64 {
+        self.publish_issued(subject, event, key, now()).await
+    }
+
+    pub(crate) async fn publish_issued(
+        &self,
+        subject: String,
+        event: EventType,
+        key: &SigningKey,
+        issued_at: Timestamp,
+    ) -> u64 {
         let id = EnvelopeId::mint(now());
         let unsigned = Unsigned {
             id,
             event,
             domain: self.domain,
             key_id: "k-1".into(),
-            issued_at: now(),
+            issued_at,
             payload: r#"{"peers":[]}"#.into(),
         };
         let wire = sign(&unsigned.canonical_bytes().unwrap(), key);
@@ -262,9 +299,7 @@ pub(crate) fn browser() -> reqwest::Client {
 }
 
 /// A client over HTTP/2 with prior knowledge.
-pub(crate) async fn h2(
-    address: SocketAddr,
-) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
+pub(crate) async fn h2(address: SocketAddr) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();

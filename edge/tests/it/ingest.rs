@@ -1,6 +1,5 @@
 use std::io::Write as _;
 
-
 use futures_util::StreamExt as _;
 use plexsphere_testkit as testkit;
 use plexsphere_wire::directory::CredentialState;
@@ -161,7 +160,10 @@ async fn a_mismatch_leaves_a_row_with_the_correlation_id_of_the_answer() {
     let answer = browser().post(other).header("authorization", rig.bearer()).header("x-correlation-id", "c-1");
     assert_eq!(code(answer).await.0, 403);
     testkit::eventually!(
-        rig.jetstream.get_stream(subjects::AUDIT_INTAKE_STREAM).await.is_ok_and(|s| s.cached_info().state.messages == 1),
+        rig.jetstream
+            .get_stream(subjects::AUDIT_INTAKE_STREAM)
+            .await
+            .is_ok_and(|s| s.cached_info().state.messages == 1),
         "the row arrives"
     );
     let stream = rig.jetstream.get_stream(subjects::AUDIT_INTAKE_STREAM).await.unwrap();

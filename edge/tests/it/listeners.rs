@@ -49,9 +49,8 @@ async fn http2_carries_a_stream_and_requests_beside_it() {
     let _logs = testkit::logs::guard();
     let rig = rig(|_| {}).await;
     let mut sender = harness::h2(rig.addresses.http.unwrap()).await;
-    let request = |path: String| {
-        http::Request::get(path).header("authorization", rig.bearer()).body(Default::default()).unwrap()
-    };
+    let request =
+        |path: String| http::Request::get(path).header("authorization", rig.bearer()).body(Default::default()).unwrap();
     let mut events = sender.send_request(request(rig.path("events"))).await.unwrap().into_body();
     let beside = sender.send_request(request(format!("{}/v1/health", rig.http()))).await.unwrap();
     assert_eq!(beside.headers()["x-control"], "yes");

@@ -242,3 +242,30 @@ async fn a_node_with_an_older_key_is_told_of_the_new_one_first() {
         "the first frame is the announcement"
     );
 }
+
+#[tokio::test]
+async fn a_node_hears_no_stale_envelope_and_an_operator_hears_all_even_from_the_stream_itself() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|config| config.events.ring_bytes = 0).await;
+    let subject = subjects::domain_events(rig.domain);
+    let mut live = open(&rig, None).await;
+    let old = now().minus(Duration::from_secs(280));
+    let mut sent = Vec::new();
+    for round in 0..4 {
+        let own = subjects::node_events(rig.domain, rig.node.node);
+        let subject = if round % 2 == 0 { subject.clone() } else { own };
+        sent.push(rig.publish_issued(subject, EventType::PeerRegistered, &rig.key, old).await);
+    }
+    sent.push(rig.publish(subject.clone(), EventType::PeerRegistered).await);
+    assert_eq!(live.next_id().await, sent[4], "the stale ones were skipped live");
+    sent.push(rig.publish(subject.clone(), EventType::PeerRegistered).await);
+    assert_eq!(live.next_id().await, sent[5]);
+    let mut replay = open(&rig, Some(0)).await;
+    assert_eq!((replay.next_id().await, replay.next_id().await), (sent[4], sent[5]), "and in the replay");
+    let request = browser().get(rig.path("events")).header("authorization", "Bearer pat_good");
+    let response = request.header("last-event-id", "0").send().await.unwrap();
+    let mut operator = Reader { response, parser: Parser::default(), items: Vec::new() };
+    for sequence in &sent {
+        assert_eq!(operator.next_id().await, *sequence);
+    }
+}

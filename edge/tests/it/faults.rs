@@ -1,0 +1,86 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use plexsphere_edge::{Clock, SystemClock};
+use plexsphere_testkit as testkit;
+use plexsphere_wire::Timestamp;
+
+use crate::harness::{self, browser, now, rig, rig_with};
+
+struct Brittle {
+    clock: SystemClock,
+    broken: AtomicBool,
+}
+
+impl Clock for Brittle {
+    fn now(&self) -> Timestamp {
+        assert!(!self.broken.load(Ordering::SeqCst), "the clock is broken");
+        self.clock.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_a_500_and_the_connection_lives() {
+    let logs = testkit::logs::guard();
+    logs.expect("handler panicked");
+    let nats = testkit::nats().await;
+    let clock = Arc::new(Brittle { clock: SystemClock::new(), broken: AtomicBool::new(false) });
+    let rig = rig_with(nats.client().await, clock.clone(), |config| config.events.check_millis = 600_000).await;
+    let client = browser();
+    let beat = || {
+        client
+            .post(rig.path("heartbeat"))
+            .header("authorization", rig.bearer())
+            .header("x-correlation-id", "c-7")
+            .header("content-type", "application/json")
+            .body("{}")
+    };
+    clock.broken.store(true, Ordering::SeqCst);
+    let response = beat().send().await.unwrap();
+    assert_eq!((response.status().as_u16(), &response.headers()["x-correlation-id"]), (500, &"c-7".parse().unwrap()));
+    let body: serde_json::Value = response.json().await.unwrap();
+    assert_eq!(body["code"], "internal");
+    clock.broken.store(false, Ordering::SeqCst);
+    assert_eq!(beat().send().await.unwrap().status(), 400);
+}
+
+#[tokio::test]
+async fn telemetry_outlives_the_directory_feed_for_the_grace_time() {
+    let mut own = testkit::nats_own().await;
+    let rig = harness::rig_on(own.client().await, |config| config.directory.grace_seconds = 4).await;
+    let code = || async {
+        let request = browser().post(rig.path("logs")).header("authorization", rig.bearer());
+        let response = request.header("x-plexsphere-sent-at", now().to_string()).body("x").send().await.unwrap();
+        let body: serde_json::Value = response.json().await.unwrap();
+        body["code"].as_str().unwrap().to_owned()
+    };
+    own.kill9().await;
+    assert_eq!(code().await, "ingest_batch_malformed", "the map is still believed");
+    testkit::eventually!(code().await == "datastore_unavailable", "the map is no longer believed");
+    testkit::eventually!(rig.probes.iter().any(|probe| !probe.ready()), "readiness says so");
+    own.restart().await;
+    testkit::eventually!(code().await == "ingest_batch_malformed", "the map is believed again");
+}
+
+#[tokio::test]
+async fn the_operations_listener_names_every_probe() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|_| {}).await;
+    let get = |path: &str| browser().get(format!("http://{}{path}", rig.operations)).send();
+    assert_eq!(get("/livez").await.unwrap().text().await.unwrap(), "ok\n");
+    let ready = get("/readyz").await.unwrap();
+    assert_eq!((ready.status().as_u16(), &ready.headers()["cache-control"]), (200, &"no-store".parse().unwrap()));
+    let report: serde_json::Value = ready.json().await.unwrap();
+    let names: Vec<_> = report["probes"].as_array().unwrap().iter().map(|probe| probe["name"].clone()).collect();
+    assert_eq!(names, ["edge-directory", "event-stream", "obs-ingest-buffer"]);
+    assert!(get("/metrics").await.unwrap().text().await.unwrap().contains("plexsphere_edge_streams 0"));
+    rig.all.drain();
+    let report: serde_json::Value = get("/readyz").await.unwrap().json().await.unwrap();
+    assert_eq!(report["probes"][3]["name"], "shutdown");
+    assert_eq!(get("/livez").await.unwrap().status(), 200);
+}
