@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 /// The roles of an installation, edges by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
+pub(crate) enum Role {
     Control,
     Pipelines,
     Edge(usize),
@@ -23,20 +23,20 @@ struct Process {
 }
 
 /// Servers and roles. Everything ends with it.
-pub struct Installation {
-    pub postgres: testkit::TestPostgres,
-    pub nats: testkit::TestNats,
-    pub folder: tempfile::TempDir,
-    pub http_ports: Vec<u16>,
-    pub https_ports: Vec<u16>,
+pub(crate) struct Installation {
+    pub(crate) postgres: testkit::TestPostgres,
+    pub(crate) nats: testkit::TestNats,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) http_ports: Vec<u16>,
+    pub(crate) https_ports: Vec<u16>,
     processes: Vec<Process>,
     client: reqwest::Client,
 }
 
 impl Installation {
     /// Starts servers and roles and waits until every probe passes.
-    pub async fn start(edges: usize, extra: &[(&str, &str)]) -> Self {
-        let (mut postgres, nats) = tokio::join!(testkit::postgres_own(), testkit::nats_own());
+    pub(crate) async fn start(edges: usize, extra: &[(&str, &str)]) -> Self {
+        let (postgres, nats) = tokio::join!(testkit::postgres_own(), testkit::nats_own());
         let database = postgres.database(&plexsphere_kernel::MIGRATOR).await;
         let folder = tempfile::tempdir().unwrap();
         let mut installation = Self {
@@ -113,7 +113,7 @@ impl Installation {
     }
 
     /// Waits until every probe of every role passes.
-    pub async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         for process in &self.processes {
             let url = format!("http://{}/readyz", at(process.admin));
             let mut last = String::new();
@@ -139,44 +139,44 @@ impl Installation {
     }
 
     /// Kills a role with SIGKILL and starts it again at once.
-    pub async fn kill_and_restart(&mut self, role: Role) {
+    pub(crate) async fn kill_and_restart(&mut self, role: Role) {
         let process = self.processes.iter_mut().find(|process| process.role == role).unwrap();
         process.child.kill().await;
         process.child = Child::spawn(process.spec.clone()).unwrap();
     }
 
     /// The last lines of a role's log.
-    pub fn tail(&self, role: Role) -> String {
+    pub(crate) fn tail(&self, role: Role) -> String {
         self.processes.iter().find(|process| process.role == role).unwrap().child.tail().join("\n")
     }
 
     /// Where the file sink writes.
-    pub fn telemetry(&self) -> PathBuf {
+    pub(crate) fn telemetry(&self) -> PathBuf {
         self.folder.path().join("telemetry")
     }
 
     /// The CA that clients believe.
-    pub fn ca_cert(&self) -> PathBuf {
+    pub(crate) fn ca_cert(&self) -> PathBuf {
         self.folder.path().join("server.pem")
     }
 
     /// The first administrator's token.
-    pub fn admin_token(&self) -> String {
+    pub(crate) fn admin_token(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("admin.token")).unwrap().trim().to_owned()
     }
 
     /// Plain HTTP of an edge.
-    pub fn http_url(&self, edge: usize) -> String {
+    pub(crate) fn http_url(&self, edge: usize) -> String {
         format!("http://127.0.0.1:{}", self.http_ports[edge])
     }
 
     /// HTTPS and HTTP/3 of an edge.
-    pub fn https_url(&self, edge: usize) -> String {
+    pub(crate) fn https_url(&self, edge: usize) -> String {
         format!("https://localhost:{}", self.https_ports[edge])
     }
 
     /// Calls as the administrator through the first edge; asserts the status.
-    pub async fn call(&self, method: &str, path: &str, body: Option<Value>, status: u16) -> Value {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>, status: u16) -> Value {
         let method = method.parse().unwrap();
         let mut request =
             self.client.request(method, format!("{}{path}", self.http_url(0))).bearer_auth(self.admin_token());
@@ -191,7 +191,7 @@ impl Installation {
     }
 
     /// Makes a Domain with a Project and returns their ids.
-    pub async fn domain_and_project(&self, slug: &str, cidr: &str) -> (String, String) {
+    pub(crate) async fn domain_and_project(&self, slug: &str, cidr: &str) -> (String, String) {
         let domain = json!({ "name": slug, "slug": slug, "mesh_cidr": cidr });
         let domain = self.call("POST", "/v1/domains", Some(domain), 201).await["id"].as_str().unwrap().to_owned();
         let project = json!({ "domain_id": domain, "name": slug, "slug": slug });
@@ -200,7 +200,7 @@ impl Installation {
     }
 
     /// Enrols a Node on a fresh Resource of a Project.
-    pub async fn enrol(&self, project: &str, handle: &str) -> EnrolledNode {
+    pub(crate) async fn enrol(&self, project: &str, handle: &str) -> EnrolledNode {
         let resource = json!({ "origin": "adopted", "kind": "vm", "external_ref": handle });
         let resource = self.call("POST", &format!("/v1/projects/{project}/resources"), Some(resource), 201).await;
         let token = json!({ "kind": "node", "env_prefix": "dev", "ttl_seconds": 600 });
@@ -228,16 +228,16 @@ impl Installation {
 }
 
 /// A Node as its agent knows itself.
-pub struct EnrolledNode {
-    pub node: plexsphere_wire::NodeId,
-    pub resource: String,
-    pub bearer: String,
-    pub signing_key: String,
-    pub answer: Value,
+pub(crate) struct EnrolledNode {
+    pub(crate) node: plexsphere_wire::NodeId,
+    pub(crate) resource: String,
+    pub(crate) bearer: String,
+    pub(crate) signing_key: String,
+    pub(crate) answer: Value,
 }
 
 /// A client that follows no redirects and gives up in time.
-pub fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
