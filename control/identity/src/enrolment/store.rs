@@ -35,7 +35,7 @@ const REVOKE: &str = "UPDATE identity.bootstrap_tokens SET revoked_at = $3, revo
 const CONSUME: &str = "UPDATE identity.bootstrap_tokens
     SET consumed_at = $2, consumed_by_node_id = $3, consumed_nonce = $4 WHERE id = $1";
 const SWEEP: &str = "DELETE FROM identity.bootstrap_tokens
-    WHERE least(coalesce(consumed_at, revoked_at, expires_at), expires_at) <= $1 - interval '90 days'";
+    WHERE least(coalesce(consumed_at, revoked_at, expires_at), expires_at) <= $1::timestamptz - interval '90 days'";
 
 fn at(row: &PgRow, column: &str) -> Result<Timestamp, sqlx::Error> {
     row.try_get::<OffsetDateTime, _>(column).map(Timestamp::new)

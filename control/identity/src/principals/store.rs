@@ -31,11 +31,11 @@ const ROTATE: &str = "UPDATE identity.api_tokens SET previous_digest = digest, p
 const REVOKE: &str = "UPDATE identity.api_tokens SET revoked_at = $3
     WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3";
 const TOUCH: &str = "UPDATE identity.api_tokens SET last_used_at = $2
-    WHERE id = $1 AND (last_used_at IS NULL OR last_used_at <= $2 - interval '60 seconds')";
+    WHERE id = $1 AND (last_used_at IS NULL OR last_used_at <= $2::timestamptz - interval '60 seconds')";
 const RETIRE_PREVIOUS: &str = "UPDATE identity.api_tokens SET previous_digest = NULL, previous_until = NULL
     WHERE previous_until <= $1";
 const PURGE: &str = "DELETE FROM identity.api_tokens
-    WHERE expires_at <= $1 - interval '30 days' OR revoked_at <= $1 - interval '30 days'";
+    WHERE expires_at <= $1::timestamptz - interval '30 days' OR revoked_at <= $1::timestamptz - interval '30 days'";
 const LOCK_USER: &str = "SELECT id FROM identity.users WHERE id = $1 FOR NO KEY UPDATE";
 const EMAIL: &str = "SELECT email FROM identity.users WHERE id = $1";
 const IS_ADMIN: &str = "SELECT EXISTS (SELECT FROM identity.platform_admins WHERE user_id = $1)";

@@ -17,7 +17,7 @@ fn a_token_reads_back_what_it_renders_and_nothing_else() {
     let back = ApiTokenText::parse(&text).unwrap();
     assert_eq!((back.id, back.secret()), (token.id, token.secret()));
     let upper = text.to_uppercase();
-    let longer = format!("{text}a");
+    let longer = format!("{}a", text.as_str());
     let other = text.replace("psk_", "pat_");
     let no_env = text.replace("_dev_", "__");
     for bad in ["", "psk_", "psk_dev_", &upper, &longer, &other, &no_env, &text[..text.len() - 1]] {

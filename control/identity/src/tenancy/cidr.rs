@@ -1,5 +1,7 @@
 //! Mesh pools and sub-ranges: canonical prefixes of space that can be routed inside a mesh.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 /// The longest text of a prefix.
@@ -42,7 +44,14 @@ pub(crate) fn canonical(text: &str) -> Result<IpNet, CidrRefusal> {
     if text.len() > MAX_TEXT {
         return Err(CidrRefusal::Malformed);
     }
-    let net: IpNet = text.parse().map_err(|_| CidrRefusal::Malformed)?;
+    // Strict where the library is lenient: `010.0.0.0/08` means different things to different readers.
+    let (address, length) = text.split_once('/').ok_or(CidrRefusal::Malformed)?;
+    let address: IpAddr = address.parse().map_err(|_| CidrRefusal::Malformed)?;
+    if length.is_empty() || !length.bytes().all(|b| b.is_ascii_digit()) || (length.len() > 1 && length.starts_with('0')) {
+        return Err(CidrRefusal::Malformed);
+    }
+    let length: u8 = length.parse().map_err(|_| CidrRefusal::Malformed)?;
+    let net = IpNet::new(address, length).map_err(|_| CidrRefusal::Malformed)?;
     if net == net.trunc() { Ok(net) } else { Err(CidrRefusal::HostBits) }
 }
 

@@ -50,7 +50,7 @@ const ENTRIES: &str = "SELECT n.id, n.domain_id, n.project_id, n.resource_id, n.
     array_agg(k.revoked_at IS NOT NULL ORDER BY k.kid) AS revoked
     FROM identity.nodes n JOIN identity.node_secret_keys k ON k.node_id = n.id
     WHERE $1::uuid IS NULL OR n.id > $1 GROUP BY n.id ORDER BY n.id LIMIT $2";
-const PURGE_KEYS: &str = "DELETE FROM identity.node_secret_keys WHERE revoked_at <= $1 - interval '30 days'
+const PURGE_KEYS: &str = "DELETE FROM identity.node_secret_keys WHERE revoked_at <= $1::timestamptz - interval '30 days'
     RETURNING node_id";
 
 /// Where a registration goes.
