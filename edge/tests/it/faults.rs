@@ -84,3 +84,89 @@ async fn the_operations_listener_names_every_probe() {
     assert_eq!(report["probes"][3]["name"], "shutdown");
     assert_eq!(get("/livez").await.unwrap().status(), 200);
 }
+
+#[tokio::test]
+async fn a_missing_durable_closes_the_surface_and_a_new_one_opens_it() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|_| {}).await;
+    let code = || async {
+        let request = browser().post(rig.path("logs")).header("authorization", rig.bearer());
+        let response = request.header("x-plexsphere-sent-at", now().to_string()).body("x").send().await.unwrap();
+        let body: serde_json::Value = response.json().await.unwrap();
+        body["code"].as_str().unwrap().to_owned()
+    };
+    let stream = rig.jetstream.get_stream("PLEXSPHERE_OBS_AUDIT").await.unwrap();
+    stream.delete_consumer("siem-audit").await.unwrap();
+    testkit::eventually!(code().await == "ingest_buffer_unavailable", "the surface closes");
+    let config =
+        async_nats::jetstream::consumer::pull::Config { durable_name: Some("siem-audit".into()), ..Default::default() };
+    stream.create_consumer(config).await.unwrap();
+    testkit::eventually!(code().await == "ingest_batch_malformed", "the surface opens");
+}
+
+#[tokio::test]
+async fn a_lost_bus_keeps_open_streams_and_refuses_new_ones() {
+    let mut own = testkit::nats_own().await;
+    let rig = harness::rig_on(own.client().await, |config| config.events.keep_alive_millis = 200).await;
+    let ask = || browser().get(rig.path("events")).header("authorization", rig.bearer()).send();
+    let mut stream = ask().await.unwrap();
+    own.kill9().await;
+    let refused = async {
+        let response = ask().await.unwrap();
+        response.status() == 503 && response.headers().contains_key("retry-after")
+    };
+    assert!(refused.await);
+    for _ in 0..5 {
+        assert!(stream.chunk().await.unwrap().is_some(), "the open stream still hears keep-alives");
+    }
+    own.restart().await;
+    testkit::eventually!(ask().await.unwrap().status() == 200, "new streams open again");
+    let sequence = rig
+        .publish(
+            plexsphere_wire::subjects::domain_events(rig.domain),
+            plexsphere_wire::envelope::EventType::PeerRegistered,
+        )
+        .await;
+    let mut parser = plexsphere_wire::sse::Parser::default();
+    let heard = tokio::time::timeout(Duration::from_secs(40), async {
+        loop {
+            let items = parser.feed(&stream.chunk().await.unwrap().expect("the stream stays open"));
+            if items
+                .iter()
+                .any(|item| matches!(item, plexsphere_wire::sse::Item::Frame { id, .. } if *id == sequence.to_string()))
+            {
+                return;
+            }
+        }
+    });
+    heard.await.expect("the stream that was open before the loss hears what comes after it");
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_given_up() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|config| config.listen.body_timeout_seconds = 1).await;
+    let body = reqwest::Body::wrap_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
+    let request = browser().post(rig.path("logs")).header("authorization", rig.bearer());
+    let response = request.header("x-plexsphere-sent-at", now().to_string()).body(body).send().await.unwrap();
+    assert_eq!((response.status().as_u16(), &response.headers()["connection"]), (408, &"close".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn more_batches_than_the_ceiling_wait_for_another_time() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|config| {
+        config.ingest.max_in_flight = 1;
+        config.listen.body_timeout_seconds = 2;
+    })
+    .await;
+    let post = |body: reqwest::Body| {
+        let request = browser().post(rig.path("logs")).header("authorization", rig.bearer());
+        request.header("x-plexsphere-sent-at", now().to_string()).body(body).send()
+    };
+    let never = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+    let held = tokio::spawn(post(reqwest::Body::wrap_stream(never)));
+    testkit::eventually!(post("x".into()).await.unwrap().status() == 503, "the second one is refused");
+    assert_eq!(held.await.unwrap().unwrap().status(), 408);
+    assert_eq!(post("x".into()).await.unwrap().status(), 400);
+}
