@@ -176,8 +176,12 @@ impl EventBus {
         match tokio::time::timeout(Duration::from_secs(2), stream.get_info()).await {
             Ok(Ok(info)) => {
                 let same = *created == Some(info.created) && info.state.last_sequence >= self.hub.applied();
-                self.healthy.store(same, Ordering::Release);
-                if same { Ok(()) } else { Err(BusError::Recreated) }
+                if !same {
+                    return Err(BusError::Recreated);
+                }
+                // The consumer would notice a lost bus only by its missed heartbeats, much later.
+                let came_back = !self.healthy.swap(true, Ordering::AcqRel);
+                if came_back { Err(stream_error("bus came back")) } else { Ok(()) }
             }
             Ok(Err(_)) | Err(_) => {
                 // Open streams stay; new ones are refused until the stream answers again.
