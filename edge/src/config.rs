@@ -39,8 +39,6 @@ pub struct ListenConfig {
     pub http3: bool,
     /// Whether `http` may listen beyond loopback, where credentials would travel in clear.
     pub allow_plain_beyond_loopback: bool,
-    /// The operations listener: `/livez`, `/readyz`, `/metrics`.
-    pub admin: SocketAddr,
     /// The most connections at a time, over all listeners.
     pub max_connections: usize,
     /// The most requests at a time on one HTTP/2 or HTTP/3 connection.
@@ -65,8 +63,6 @@ pub struct ProxyConfig {
     pub control_url: String,
     /// How long control may take until its response begins, in seconds.
     pub timeout_seconds: u64,
-    /// The most idle connections kept to control.
-    pub max_idle_connections: usize,
     /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
     pub trusted_proxies: Vec<IpNet>,
 }
@@ -184,7 +180,6 @@ impl Default for ListenConfig {
             https: None,
             http3: true,
             allow_plain_beyond_loopback: false,
-            admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
             max_connections: 60_000,
             max_streams_per_connection: 128,
             head_timeout_seconds: 10,
@@ -201,7 +196,6 @@ impl Default for ProxyConfig {
         Self {
             control_url: "http://127.0.0.1:8081".into(),
             timeout_seconds: 30,
-            max_idle_connections: 64,
             trusted_proxies: Vec::new(),
         }
     }

@@ -10,7 +10,6 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Probe, Probes};
 use crate::clock::Clock;
 use crate::config::{ConfigError, EdgeConfig, seconds};
 use crate::directory::{self, Directory, Lookup};
@@ -20,6 +19,7 @@ use crate::ingest::{Ingest, IngestDeps, JetStreamBuffer, Surface, SurfaceState, 
 use crate::intake::Intake;
 use crate::listen::{self, Limits, ListenError, TlsMaterial, serve_quic, serve_tcp};
 use crate::metrics::Metrics;
+use crate::probe::Probe;
 use crate::proxy::Proxy;
 use crate::quota::Quotas;
 use crate::service::EdgeService;
@@ -342,10 +342,4 @@ impl BuiltEdge {
             }
         });
     }
-}
-
-/// The probes of an edge as the operations listener takes them.
-#[must_use]
-pub fn probes(edge: &BuiltEdge) -> Probes {
-    Probes::new(edge.probes())
 }

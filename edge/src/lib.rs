@@ -16,7 +16,6 @@
 //!
 //! Seams: [`Clock`], [`ByteBudget`], [`IngestBuffer`]; NATS subjects and HTTP to control otherwise.
 
-pub mod admin;
 pub mod authenticate;
 pub mod body;
 pub mod clock;
@@ -29,6 +28,7 @@ pub mod ingest;
 pub mod intake;
 pub mod listen;
 pub mod metrics;
+pub mod probe;
 pub mod proxy;
 pub mod quota;
 pub mod respond;
@@ -37,7 +37,7 @@ mod service;
 
 pub use clock::{Clock, SystemClock};
 pub use config::{ConfigError, EdgeConfig};
-pub use edge::{Addresses, BuildError, BuiltEdge, Edge, EdgeDeps, probes};
+pub use edge::{Addresses, BuildError, BuiltEdge, Edge, EdgeDeps};
 pub use ingest::IngestBuffer;
 pub use listen::{ListenError, TlsMaterial};
 pub use quota::ByteBudget;

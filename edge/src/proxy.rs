@@ -67,9 +67,15 @@ impl Proxy {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(3)));
         let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(config.max_idle_connections)
+            // Control may refuse a body before it has read it. On HTTP/1.1 that answer is lost when the connection
+            // closes under the rest of the body; on HTTP/2 it only ends the stream.
+            .http2_only(true)
+            .http2_adaptive_window(true)
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .http2_keep_alive_timeout(Duration::from_secs(5))
             .build(connector);
         Ok(Self {
             client,
@@ -125,7 +131,7 @@ impl Proxy {
         set_text(headers, CORRELATION_ID, context.correlation_id.as_str());
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = self.uri(path.unwrap_or_else(|| PathAndQuery::from_static("/")))?;
-        *request.version_mut() = http::Version::HTTP_11;
+        *request.version_mut() = http::Version::HTTP_2;
         self.send(request, context).await
     }
 

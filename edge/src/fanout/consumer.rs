@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::hub::Hub;
 use super::verify::{Rejection, verify};
-use crate::admin::Probe;
 use crate::clock::Clock;
 use crate::config::{EventsConfig, millis, seconds};
 use crate::directory::Directory;
 use crate::metrics::{Metrics, OfReason};
+use crate::probe::Probe;
 
 /// How long a message under an unknown key waits for the directory to learn of it.
 const KEY_PATIENCE: Duration = Duration::from_millis(500);

@@ -8,8 +8,8 @@ use plexsphere_wire::subjects;
 use plexsphere_wire::telemetry::Signal;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Probe;
 use crate::config::{IngestConfig, seconds};
+use crate::probe::Probe;
 
 /// The least `max_payload` that a server must have, in bytes.
 const MIN_MAX_PAYLOAD_BYTES: usize = 4 * 1024 * 1024;

@@ -14,7 +14,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
-use plexsphere_edge::admin::{Admin, Probe, Probes};
+use plexsphere_edge::probe::Probe;
 use plexsphere_edge::{Addresses, Clock as _, Edge, EdgeConfig, EdgeDeps, SystemClock, TlsMaterial};
 use plexsphere_testkit as testkit;
 use plexsphere_wire::directory::{
@@ -49,8 +49,7 @@ pub(crate) struct Rig {
     pub(crate) batches: Arc<AtomicU32>,
     pub(crate) certificate: String,
     pub(crate) probes: Vec<Arc<Probe>>,
-    pub(crate) operations: SocketAddr,
-    pub(crate) all: Probes,
+    pub(crate) registry: Registry,
     pub(crate) cancel: CancellationToken,
 }
 
@@ -98,15 +97,11 @@ pub(crate) async fn rig_with(
     config.ingest.check_seconds = 1;
     config.events.check_millis = 100;
     config.events.drain_seconds = 0;
-    config.listen.admin = any;
     change(&mut config);
     let deps = EdgeDeps { nats: client.clone(), tls: Some(tls), clock };
-    let admin = Admin::bind(config.listen.admin).unwrap();
     let mut registry = Registry::default();
     let built = Edge::build(config, deps, &mut registry).unwrap();
     let (addresses, probes, cancel) = (built.addresses(), built.probes(), CancellationToken::new());
-    let (operations, all) = (admin.address(), Probes::new(probes.clone()));
-    admin.spawn(Arc::new(registry), all.clone(), cancel.clone()).unwrap();
     tokio::spawn(built.run(cancel.clone()));
     let rig = Rig {
         addresses,
@@ -120,8 +115,7 @@ pub(crate) async fn rig_with(
         batches,
         certificate,
         probes,
-        operations,
-        all,
+        registry,
         cancel,
     };
     testkit::eventually!(rig.probes.iter().all(|probe| probe.ready()), "every probe passes");
@@ -197,8 +191,8 @@ async fn control() -> (SocketAddr, Seen) {
             let kept = Arc::clone(&kept);
             tokio::spawn(async move {
                 let service = hyper::service::service_fn(move |request| control_answer(request, Arc::clone(&kept)));
-                let _ =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let builder = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
             });
         }
     });
@@ -211,7 +205,8 @@ async fn control_answer(
 ) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let (method, path) = (parts.method.to_string(), parts.uri.to_string());
+    let path = parts.uri.path_and_query().unwrap().to_string();
+    let method = parts.method.to_string();
     let good = parts.headers.get("authorization").is_some_and(|value| value == "Bearer pat_good");
     seen.lock().push((method, path.clone(), parts.headers, body.clone()));
     let mut response = Response::new(Full::new(body));
@@ -219,7 +214,7 @@ async fn control_answer(
         *response.status_mut() = if good { http::StatusCode::NO_CONTENT } else { http::StatusCode::FORBIDDEN };
     }
     response.headers_mut().insert("x-control", "yes".parse().unwrap());
-    response.headers_mut().insert("keep-alive", "timeout=1".parse().unwrap());
+    response.headers_mut().insert("proxy-authenticate", "Basic".parse().unwrap());
     Ok(response)
 }
 
