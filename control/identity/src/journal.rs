@@ -40,12 +40,7 @@ impl Actor {
     /// Somebody else than the caller of `call`, such as the token that a registration presents.
     #[must_use]
     pub fn acting_for(call: &Call, subject: Subject) -> Self {
-        Self {
-            subject,
-            correlation_id: call.correlation_id.clone(),
-            context: call.request_context(),
-            now: call.now,
-        }
+        Self { subject, correlation_id: call.correlation_id.clone(), context: call.request_context(), now: call.now }
     }
 
     /// A part of this system, without a request.

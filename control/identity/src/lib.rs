@@ -28,8 +28,8 @@ mod tenancy;
 mod text;
 
 pub use enrolment::{
-    BootstrapToken, BootstrapTokenRefusal, BootstrapTokenText, BootstrapTokens, DirectoryFlush, NodeLifecycle, NodeReader,
-    NskCustodian, RegisterRefusal, Registration, TokenKind, TokenState,
+    BootstrapToken, BootstrapTokenRefusal, BootstrapTokenText, BootstrapTokens, DirectoryFlush, NodeLifecycle,
+    NodeReader, NskCustodian, RegisterRefusal, Registration, TokenKind, TokenState,
 };
 pub use events::EventName;
 pub use face::{Deps, Identity, IdentityConfig};

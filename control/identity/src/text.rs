@@ -28,7 +28,7 @@ pub(crate) fn description(text: &str) -> Option<String> {
 /// A slug: `^[a-z0-9]+(-[a-z0-9]+)*$`, 1 to 64 characters.
 pub(crate) fn is_slug(text: &str) -> bool {
     (1..=64).contains(&text.len())
-        && text.split('-').all(|part| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-        })
+        && text
+            .split('-')
+            .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
 }

@@ -37,9 +37,7 @@ impl NskCustodian {
     /// Mints 32 random bytes from the operating system and seals them.
     pub(crate) fn mint(&self, node: NodeId, now: Timestamp) -> Result<MintedKey, Fault> {
         let mut key = Zeroizing::new([0u8; NSK_BYTES]);
-        OsRng
-            .try_fill_bytes(key.as_mut_slice())
-            .map_err(|_| Fault::Invariant("the system's random source answers"))?;
+        OsRng.try_fill_bytes(key.as_mut_slice()).map_err(|_| Fault::Invariant("the system's random source answers"))?;
         let kid = format!("nsk-{}", plexsphere_wire::TokenId::mint(now));
         let (wrap_key_version, wrapped) = self.ring.seal(key.as_slice(), &self.place(node, &kid))?;
         let digest = CredentialDigest::of(node, &key);

@@ -37,13 +37,7 @@ impl NodeLifecycle {
     ///
     /// # Errors
     /// [`Fault`].
-    pub async fn deregister(
-        &self,
-        tx: &mut Tx,
-        actor: &Actor,
-        node: NodeId,
-        reason: LeaveReason,
-    ) -> Result<(), Fault> {
+    pub async fn deregister(&self, tx: &mut Tx, actor: &Actor, node: NodeId, reason: LeaveReason) -> Result<(), Fault> {
         let Some(ended) = store::end_node(tx, node, reason.as_str(), actor.now).await? else { return Ok(()) };
         self.mesh.leave(tx, node, reason, actor.now).await?;
         directory::mark_node(tx, node).await?;

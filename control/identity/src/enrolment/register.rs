@@ -15,7 +15,9 @@ use ipnet::IpNet;
 use plexsphere_kernel::database::is_transient;
 use plexsphere_kernel::http::Call;
 use plexsphere_kernel::http::pipeline::Throttle;
-use plexsphere_kernel::seams::{Join, JoinRefusal, LeaveReason, MeshMembership, PeerView, PublicSigningKey, SigningKeys};
+use plexsphere_kernel::seams::{
+    Join, JoinRefusal, LeaveReason, MeshMembership, PeerView, PublicSigningKey, SigningKeys,
+};
 use plexsphere_kernel::{Database, Fault, ObjectRef, Outcome, Subject, Tx, directory};
 use plexsphere_wire::nsk::NSK_BYTES;
 use plexsphere_wire::{DenialReason, DomainId, NodeId};
@@ -114,12 +116,7 @@ impl Registration {
     }
 
     /// Steps 8 to 14, in one transaction.
-    async fn enrol(
-        &self,
-        actor: &Actor,
-        token: &StoredToken,
-        demand: &Demand,
-    ) -> Result<Enrolled, RegisterRefusal> {
+    async fn enrol(&self, actor: &Actor, token: &StoredToken, demand: &Demand) -> Result<Enrolled, RegisterRefusal> {
         let needs = &self.needs;
         let now = actor.now;
         let mut tx = needs.db.begin().await?;

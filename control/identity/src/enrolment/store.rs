@@ -11,19 +11,18 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub(super) use nodes::{
-    NewNode, Place, Target, end_node, insert_node, live_nodes_of, lock_project, lock_resource, node_entries, node_entry,
-    purge_revoked_keys, reserved, wrapped,
+    NewNode, Place, Target, end_node, insert_node, live_nodes_of, lock_project, lock_resource, node_entries,
+    node_entry, purge_revoked_keys, reserved, wrapped,
 };
 
 use super::token::{StoredToken, TokenKind};
 
-pub(crate) const STATEMENTS: &[&[&str]] = &[
-    &[PARENT, INSERT, GET, BY_TAG, LOCK, LIST, REVOKE, CONSUME, SWEEP],
-    nodes::STATEMENTS,
-];
+pub(crate) const STATEMENTS: &[&[&str]] =
+    &[&[PARENT, INSERT, GET, BY_TAG, LOCK, LIST, REVOKE, CONSUME, SWEEP], nodes::STATEMENTS];
 
 const PARENT: &str = "SELECT domain_id FROM identity.projects WHERE id = $1 FOR KEY SHARE";
-const INSERT: &str = "INSERT INTO identity.bootstrap_tokens (id, project_id, domain_id, kind, env_prefix, hash, lookup_tag,
+const INSERT: &str =
+    "INSERT INTO identity.bootstrap_tokens (id, project_id, domain_id, kind, env_prefix, hash, lookup_tag,
     issued_at, expires_at, issued_by_user_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 const GET: &str = "SELECT * FROM identity.bootstrap_tokens WHERE id = $1 AND project_id = $2";
 const BY_TAG: &str = "SELECT * FROM identity.bootstrap_tokens WHERE lookup_tag = $1";

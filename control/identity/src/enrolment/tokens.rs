@@ -122,7 +122,8 @@ impl BootstrapTokens {
             revoked_at: None,
         };
         store::insert(&mut tx, &token, &self.pepper.digest(text.as_bytes())).await?;
-        let payload = json!({ "token_id": token.id, "project_id": project, "domain_id": domain, "kind": kind.as_str() });
+        let payload =
+            json!({ "token_id": token.id, "project_id": project, "domain_id": domain, "kind": kind.as_str() });
         self.journal.announce(&mut tx, actor, Some(domain), EventName::BootstrapTokenIssued, payload).await?;
         let record = actor.record(Some(domain), "bootstrap_token.issue", ObjectRef::project(project));
         self.journal.record(&mut tx, record).await?;

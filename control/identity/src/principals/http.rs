@@ -74,6 +74,11 @@ struct Summary {
     rotated_at: Option<Timestamp>,
 }
 
+/// The whole list: an identity has few enough tokens.
+#[derive(Serialize, ToSchema)]
+#[schema(as = APITokenSummaryList)]
+struct Summaries(Vec<Summary>);
+
 impl From<StoredToken> for Summary {
     fn from(token: StoredToken) -> Self {
         Self {
@@ -106,7 +111,7 @@ enum ScopeWord {
 struct Whoami {
     #[schema(inline)]
     principal_type: PrincipalType,
-    #[schema(inline)]
+    #[schema(inline, required = false)]
     principal_scope: ScopeWord,
     /// The principal's UUID.
     subject: String,
@@ -178,14 +183,17 @@ fn check_ref(text: &str, principal: &Principal) -> Result<(), TokenRefusal> {
 fn list(tokens: &ApiTokens) -> Operation {
     let tokens = tokens.clone();
     Operation::new("GetAuthTokens", Method::GET, "/v1/auth/tokens", Gate::AnyCaller("tokens are the caller's own"))
-        .words(TAG, "List the caller's API tokens", "Live tokens of the calling identity, newest first, without their texts.")
-        .answers::<Vec<Summary>>(200, "The live tokens.")
-        .schema::<Summary>()
+        .words(
+            TAG,
+            "List the caller's API tokens",
+            "Live tokens of the calling identity, newest first, without their texts.",
+        )
+        .answers::<Summaries>(200, "The live tokens.")
         .handler(move |call| {
             let tokens = tokens.clone();
             async move {
                 let listed = tokens.list(&Actor::of(&call)?, call.principal()?.scope).await?;
-                let body: Vec<Summary> = listed.into_iter().map(Summary::from).collect();
+                let body = Summaries(listed.into_iter().map(Summary::from).collect());
                 Ok(Reply::json(StatusCode::OK, &body)?.no_store())
             }
         })
@@ -245,9 +253,8 @@ async fn do_rotate(tokens: &ApiTokens, call: &Call) -> Result<Reply, Problem> {
 
 /// The IMF-fixdate of RFC 9110.
 fn http_date(at: Timestamp) -> Result<String, Problem> {
-    let form = format_description!(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-    );
+    let form =
+        format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
     at.inner().format(form).map_err(|_| Problem::internal())
 }
 

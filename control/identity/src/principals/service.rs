@@ -82,11 +82,8 @@ impl ApiTokens {
         }
         let digest = self.pepper.digest(text.secret());
         let env_prefix = &wanted.env_prefix;
-        store::insert_token(
-            &mut tx,
-            NewToken { text: &text, user, env_prefix, digest, created_at: now, expires_at },
-        )
-        .await?;
+        store::insert_token(&mut tx, NewToken { text: &text, user, env_prefix, digest, created_at: now, expires_at })
+            .await?;
         let payload = json!({ "token_id": text.id, "user_id": user });
         self.journal.announce(&mut tx, actor, chain(scope), EventName::ApiTokenIssued, payload).await?;
         self.journal.record(&mut tx, actor.record(chain(scope), "api-token.issue", owner(user))).await?;

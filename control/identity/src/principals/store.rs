@@ -10,9 +10,28 @@ use uuid::Uuid;
 use super::model::{ApiTokenText, StoredToken};
 
 pub(super) const STATEMENTS: &[&str] = &[
-    TOKEN, TOKEN_FOR_UPDATE, LIVE_TOKENS, COUNT_LIVE, INSERT_TOKEN, ROTATE, REVOKE, TOUCH, RETIRE_PREVIOUS, PURGE,
-    LOCK_USER, EMAIL, IS_ADMIN, OTHER_ADMIN, ENSURE_INSTALLATION, INSTALLATION, SET_BOOTSTRAP, CLOSE, INSERT_USER,
-    GRANT_ADMIN, REVOKE_ADMIN, BOOTSTRAP_LOCK,
+    TOKEN,
+    TOKEN_FOR_UPDATE,
+    LIVE_TOKENS,
+    COUNT_LIVE,
+    INSERT_TOKEN,
+    ROTATE,
+    REVOKE,
+    TOUCH,
+    RETIRE_PREVIOUS,
+    PURGE,
+    LOCK_USER,
+    EMAIL,
+    IS_ADMIN,
+    OTHER_ADMIN,
+    ENSURE_INSTALLATION,
+    INSTALLATION,
+    SET_BOOTSTRAP,
+    CLOSE,
+    INSERT_USER,
+    GRANT_ADMIN,
+    REVOKE_ADMIN,
+    BOOTSTRAP_LOCK,
 ];
 
 const TOKEN: &str = "SELECT t.*, u.domain_id FROM identity.api_tokens t JOIN identity.users u ON u.id = t.user_id
@@ -42,7 +61,8 @@ const IS_ADMIN: &str = "SELECT EXISTS (SELECT FROM identity.platform_admins WHER
 const OTHER_ADMIN: &str = "SELECT EXISTS (SELECT FROM identity.platform_admins
     WHERE user_id IS DISTINCT FROM $1)";
 const ENSURE_INSTALLATION: &str = "INSERT INTO identity.installation (singleton) VALUES (true) ON CONFLICT DO NOTHING";
-const INSTALLATION: &str = "SELECT bootstrap_user_id, bootstrap_token_id, closed_at FROM identity.installation FOR UPDATE";
+const INSTALLATION: &str =
+    "SELECT bootstrap_user_id, bootstrap_token_id, closed_at FROM identity.installation FOR UPDATE";
 const SET_BOOTSTRAP: &str = "UPDATE identity.installation SET bootstrap_user_id = $1, bootstrap_token_id = $2";
 const CLOSE: &str = "UPDATE identity.installation SET closed_at = $1";
 const INSERT_USER: &str = "INSERT INTO identity.users (id, issuer, external_subject, display_name, created_at)

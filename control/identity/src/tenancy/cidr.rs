@@ -8,16 +8,8 @@ use ipnet::IpNet;
 const MAX_TEXT: usize = 49;
 
 /// Space that no pool may touch.
-const FORBIDDEN: [&str; 8] = [
-    "0.0.0.0/8",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "224.0.0.0/4",
-    "::/127",
-    "::ffff:0:0/96",
-    "fe80::/10",
-    "ff00::/8",
-];
+const FORBIDDEN: [&str; 8] =
+    ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8"];
 
 /// Why a text is no mesh prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +39,8 @@ pub(crate) fn canonical(text: &str) -> Result<IpNet, CidrRefusal> {
     // Strict where the library is lenient: `010.0.0.0/08` means different things to different readers.
     let (address, length) = text.split_once('/').ok_or(CidrRefusal::Malformed)?;
     let address: IpAddr = address.parse().map_err(|_| CidrRefusal::Malformed)?;
-    if length.is_empty() || !length.bytes().all(|b| b.is_ascii_digit()) || (length.len() > 1 && length.starts_with('0')) {
+    if length.is_empty() || !length.bytes().all(|b| b.is_ascii_digit()) || (length.len() > 1 && length.starts_with('0'))
+    {
         return Err(CidrRefusal::Malformed);
     }
     let length: u8 = length.parse().map_err(|_| CidrRefusal::Malformed)?;

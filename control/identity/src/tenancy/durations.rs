@@ -76,13 +76,18 @@ pub(crate) fn render(duration: Duration) -> String {
 /// Reads a policy: three durations, or three zeros for the default. `None` when a rule is broken: the interval lies in
 /// 10 s to 1 h, `stale_after` is at least three of it, `unreachable_after` at least two of that, both at most 1 h.
 #[must_use]
-pub(crate) fn policy(heartbeat_interval: &str, stale_after: &str, unreachable_after: &str) -> Option<ReachabilityPolicy> {
+pub(crate) fn policy(
+    heartbeat_interval: &str,
+    stale_after: &str,
+    unreachable_after: &str,
+) -> Option<ReachabilityPolicy> {
     let policy = ReachabilityPolicy {
         heartbeat_interval: parse(heartbeat_interval)?,
         stale_after: parse(stale_after)?,
         unreachable_after: parse(unreachable_after)?,
     };
-    let ReachabilityPolicy { heartbeat_interval: interval, stale_after: stale, unreachable_after: unreachable } = policy;
+    let ReachabilityPolicy { heartbeat_interval: interval, stale_after: stale, unreachable_after: unreachable } =
+        policy;
     if interval.is_zero() && stale.is_zero() && unreachable.is_zero() {
         return Some(ReachabilityPolicy::default());
     }

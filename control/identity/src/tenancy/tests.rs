@@ -39,12 +39,24 @@ fn a_pool_is_canonical_of_a_useful_length_and_outside_reserved_space() {
 
 #[test]
 fn durations_are_read_in_every_unit_and_rendered_as_seconds() {
-    for (text, seconds) in [("300s", "300s"), ("5m", "300s"), ("1h0m", "3600s"), ("1.5s", "1.5s"), ("1500ms", "1.5s"),
-        ("0", "0s"), ("0s", "0s"), (".5m", "30s"), ("1m30s", "90s"), ("1us", "0.000001s"), ("1µs", "0.000001s")]
-    {
+    for (text, seconds) in [
+        ("300s", "300s"),
+        ("5m", "300s"),
+        ("1h0m", "3600s"),
+        ("1.5s", "1.5s"),
+        ("1500ms", "1.5s"),
+        ("0", "0s"),
+        ("0s", "0s"),
+        (".5m", "30s"),
+        ("1m30s", "90s"),
+        ("1us", "0.000001s"),
+        ("1µs", "0.000001s"),
+    ] {
         assert_eq!(durations::render(durations::parse(text).unwrap()), seconds, "{text}");
     }
-    for bad in ["", "s", "5", "-5s", "+5s", "5 s", "5d", "5S", ".s", "1e3s", "5s ", "٣s", "99999999999999999999h", "1..5s"] {
+    for bad in
+        ["", "s", "5", "-5s", "+5s", "5 s", "5d", "5S", ".s", "1e3s", "5s ", "٣s", "99999999999999999999h", "1..5s"]
+    {
         assert_eq!(durations::parse(bad), None, "{bad}");
     }
 }
@@ -56,8 +68,13 @@ fn a_policy_keeps_its_ratios_or_is_the_default() {
     assert!(durations::policy("10s", "30s", "60s").is_some());
     assert!(durations::policy("600s", "30m", "1h").is_some());
     for (interval, stale, unreachable) in [
-        ("0s", "90s", "300s"), ("9s", "90s", "300s"), ("30s", "89s", "300s"), ("30s", "90s", "179s"),
-        ("30s", "90s", "3601s"), ("601s", "1803s", "3606s"), ("x", "90s", "300s"),
+        ("0s", "90s", "300s"),
+        ("9s", "90s", "300s"),
+        ("30s", "89s", "300s"),
+        ("30s", "90s", "179s"),
+        ("30s", "90s", "3601s"),
+        ("601s", "1803s", "3606s"),
+        ("x", "90s", "300s"),
     ] {
         assert_eq!(durations::policy(interval, stale, unreachable), None, "{interval} {stale} {unreachable}");
     }

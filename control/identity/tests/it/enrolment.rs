@@ -79,8 +79,7 @@ async fn a_revocation_that_races_a_redemption_has_one_winner_and_the_loser_is_to
     world.resource(&project, "kubernetes-node", "host").await;
     let (id, token) = world.token(&project, "node").await;
     let path = format!("/v1/projects/{project}/bootstrap-tokens/{id}");
-    let (registered, revoked) =
-        tokio::join!(world.register(demand(&project, "host", &token, 1)), world.delete(&path));
+    let (registered, revoked) = tokio::join!(world.register(demand(&project, "host", &token, 1)), world.delete(&path));
     match registered.refusal() {
         (201, _) => assert_eq!(revoked.refusal(), (409, "token_consumed")),
         lost => {
@@ -153,12 +152,14 @@ async fn a_sealed_key_opens_in_its_own_row_only() {
     let custodian = world.identity.nsk_custodian();
     let opened = custodian.open(node, &kid).await.unwrap().unwrap();
     assert_eq!(STANDARD.encode(opened.as_slice()), enrolled[0].text("nsk"));
-    sqlx::query("UPDATE identity.node_secret_keys k SET wrapped = o.wrapped FROM identity.node_secret_keys o
-                 WHERE k.node_id = $1 AND o.node_id <> $1")
-        .bind(node.uuid())
-        .execute(&pool)
-        .await
-        .unwrap();
+    sqlx::query(
+        "UPDATE identity.node_secret_keys k SET wrapped = o.wrapped FROM identity.node_secret_keys o
+                 WHERE k.node_id = $1 AND o.node_id <> $1",
+    )
+    .bind(node.uuid())
+    .execute(&pool)
+    .await
+    .unwrap();
     assert!(custodian.open(node, &kid).await.is_err());
 }
 

@@ -120,7 +120,11 @@ async fn token_requests_are_judged_by_kind_prefix_and_lifetime() {
         (ask("vm", "dev", 300), 400, "invalid_kind"),
         (ask("node", "Dev", 300), 400, "invalid_env_prefix"),
         (ask("node", "", 300), 400, "invalid_env_prefix"),
-        (json!({ "kind": "node", "env_prefix": "dev", "ttl_seconds": 300, "issued_by_user_id": "x" }), 400, "invalid_body"),
+        (
+            json!({ "kind": "node", "env_prefix": "dev", "ttl_seconds": 300, "issued_by_user_id": "x" }),
+            400,
+            "invalid_body",
+        ),
     ] {
         assert_eq!(world.post(&path, body.clone()).await.refusal(), (status, code), "{body}");
     }

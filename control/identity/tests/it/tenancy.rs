@@ -26,7 +26,8 @@ async fn a_domain_is_created_with_its_defaults_and_read_back() {
 async fn a_domains_members_are_judged_one_by_one() {
     let world = world().await;
     let base = json!({ "name": "a", "slug": "a", "mesh_cidr": "10.0.0.0/8" });
-    let reach = |a: &str, b: &str, c: &str| json!({ "heartbeat_interval": a, "stale_after": b, "unreachable_after": c });
+    let reach =
+        |a: &str, b: &str, c: &str| json!({ "heartbeat_interval": a, "stale_after": b, "unreachable_after": c });
     for (member, value, code) in [
         ("name", json!("  "), "invalid_domain"),
         ("name", json!("x".repeat(256)), "invalid_domain"),
@@ -103,14 +104,20 @@ async fn a_caller_without_a_grant_is_out_of_scope_everywhere_and_told_why_a_list
     let unknown = "/v1/domains/0190a8b8-a0c0-7a0a-8a0a-a0a0a0a0a0a3";
     assert_eq!(world.call_as(&stranger, "GET", unknown, None).await.refusal(), (403, "permission_denied"));
     assert_eq!(world.get(unknown).await.refusal(), (404, "domain_not_found"));
-    assert_eq!(world.get("/v1/domains/00000000-0000-0000-0000-000000000000").await.refusal(), (400, "invalid_domain_id"));
+    assert_eq!(
+        world.get("/v1/domains/00000000-0000-0000-0000-000000000000").await.refusal(),
+        (400, "invalid_domain_id")
+    );
     let listed = world.call_as(&stranger, "GET", "/v1/domains", None).await;
     assert_eq!(listed.body, json!({ "items": [], "empty_reason": "no_rebac_membership" }));
 }
 
 /// A platform User without grants, with a token made by its own hand.
 async fn stranger(world: &crate::world::World) -> String {
-    let text = plexsphere_identity::ApiTokenText::mint(plexsphere_wire::TokenId::mint(plexsphere_wire::Timestamp::from_unix_seconds(1_790_000_000))).unwrap();
+    let text = plexsphere_identity::ApiTokenText::mint(plexsphere_wire::TokenId::mint(
+        plexsphere_wire::Timestamp::from_unix_seconds(1_790_000_000),
+    ))
+    .unwrap();
     let pool = world.database.pool();
     let user = "0190a8b8-a0c0-7a0a-8a0a-a0a0a0a0a0a4";
     sqlx::query(
@@ -139,7 +146,8 @@ async fn a_project_keeps_its_sub_range_inside_the_pool_and_off_its_siblings() {
     let world = world().await;
     let domain = world.domain("acme", "10.0.0.0/8").await;
     world.project(&domain, "one", Some("10.1.0.0/16")).await;
-    let ask = |slug: &str, range: &str| json!({ "domain_id": domain, "name": "x", "slug": slug, "sub_range_cidr": range });
+    let ask =
+        |slug: &str, range: &str| json!({ "domain_id": domain, "name": "x", "slug": slug, "sub_range_cidr": range });
     for (slug, range, status, code) in [
         ("two", "10.1.2.0/24", 409, "sub_range_overlap"),
         ("two", "11.0.0.0/16", 400, "invalid_project"),

@@ -15,8 +15,19 @@ use uuid::Uuid;
 use crate::enrolment::keys::MintedKey;
 
 pub(super) const STATEMENTS: &[&str] = &[
-    LOCK_PROJECT, RESERVED, RESOURCE_BY_ID, RESOURCE_BY_REF, INSERT_NODE, INSERT_KEY, LIVE_NODES_OF, END_NODE, REVOKE_KEYS,
-    WRAPPED, ENTRY, ENTRIES, PURGE_KEYS,
+    LOCK_PROJECT,
+    RESERVED,
+    RESOURCE_BY_ID,
+    RESOURCE_BY_REF,
+    INSERT_NODE,
+    INSERT_KEY,
+    LIVE_NODES_OF,
+    END_NODE,
+    REVOKE_KEYS,
+    WRAPPED,
+    ENTRY,
+    ENTRIES,
+    PURGE_KEYS,
 ];
 
 // The shared lock on the Domain keeps its pool where it is while an address is drawn from it.
@@ -50,7 +61,8 @@ const ENTRIES: &str = "SELECT n.id, n.domain_id, n.project_id, n.resource_id, n.
     array_agg(k.revoked_at IS NOT NULL ORDER BY k.kid) AS revoked
     FROM identity.nodes n JOIN identity.node_secret_keys k ON k.node_id = n.id
     WHERE $1::uuid IS NULL OR n.id > $1 GROUP BY n.id ORDER BY n.id LIMIT $2";
-const PURGE_KEYS: &str = "DELETE FROM identity.node_secret_keys WHERE revoked_at <= $1::timestamptz - interval '30 days'
+const PURGE_KEYS: &str =
+    "DELETE FROM identity.node_secret_keys WHERE revoked_at <= $1::timestamptz - interval '30 days'
     RETURNING node_id";
 
 /// Where a registration goes.

@@ -166,6 +166,7 @@ fn list(domains: Domains, cursors: CursorCodec) -> Operation {
              there; only a missing cursor ends the list.",
         )
         .paged()
+        .problems(&[Code::CursorBindingMismatch])
         .answers::<List>(200, "A page.")
         .handler(move |call| {
             let (domains, cursors) = (domains.clone(), cursors.clone());

@@ -73,11 +73,7 @@ pub(super) async fn get<'e>(db: impl PgExecutor<'e>, id: DomainId) -> Result<Opt
     Ok(row.as_ref().map(read).transpose()?)
 }
 
-pub(super) async fn list<'e>(
-    db: impl PgExecutor<'e>,
-    after: Option<&str>,
-    limit: i64,
-) -> Result<Vec<Domain>, Fault> {
+pub(super) async fn list<'e>(db: impl PgExecutor<'e>, after: Option<&str>, limit: i64) -> Result<Vec<Domain>, Fault> {
     let rows = sqlx::query(LIST).bind(after).bind(limit).fetch_all(db).await?;
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }

@@ -124,6 +124,7 @@ fn list(projects: Projects, cursors: CursorCodec) -> Operation {
              the list.",
         )
         .paged()
+        .problems(&[Code::CursorBindingMismatch])
         .query("domain_id", "Only the Projects of this Domain.", DomainId::schema())
         .answers::<List>(200, "A page.")
         .problems(&[Code::InvalidDomainFilter])

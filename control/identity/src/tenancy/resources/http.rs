@@ -149,8 +149,13 @@ async fn do_create(resources: &Resources, call: &Call) -> Result<Reply, Problem>
 fn list(resources: Resources, cursors: CursorCodec) -> Operation {
     let gate = Gate::on("observe", "project", "project_id", Code::InvalidProjectId);
     Operation::new("ListProjectResources", Method::GET, "/v1/projects/{project_id}/resources", gate)
-        .words(TAG, "List the Resources of a Project", "Pages in the order of creation; only a missing cursor ends the list.")
+        .words(
+            TAG,
+            "List the Resources of a Project",
+            "Pages in the order of creation; only a missing cursor ends the list.",
+        )
         .paged()
+        .problems(&[Code::CursorBindingMismatch])
         .answers::<List>(200, "A page.")
         .problems(&[Code::InvalidProjectId])
         .handler(move |call| {
@@ -178,7 +183,11 @@ async fn do_list(resources: &Resources, cursors: &CursorCodec, call: &Call) -> R
 fn get(resources: Resources) -> Operation {
     let gate = Gate::AfterRead { relation: "observe", kind: "project" };
     Operation::new("GetResource", Method::GET, "/v1/resources/{id}", gate)
-        .words(TAG, "Read a Resource", "The Resource as stored. A missing one and one out of the caller's scope read alike.")
+        .words(
+            TAG,
+            "Read a Resource",
+            "The Resource as stored. A missing one and one out of the caller's scope read alike.",
+        )
         .answers::<Response>(200, "The Resource.")
         .problems(&[Code::InvalidResourceId, Code::ResourceNotFound])
         .handler(move |call| {
