@@ -17,6 +17,6 @@ fn main() {
     };
     let commit = git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "0".repeat(40));
     let date = git(&["log", "-1", "--format=%cI"]).unwrap_or_else(|| "1970-01-01T00:00:00Z".to_owned());
-    println!("cargo:rustc-env=PLEXSPHERE_BUILD_COMMIT={commit}");
-    println!("cargo:rustc-env=PLEXSPHERE_BUILD_DATE={date}");
+    println!("cargo:rustc-env=BUILD_COMMIT={commit}");
+    println!("cargo:rustc-env=BUILD_DATE={date}");
 }

@@ -5,6 +5,8 @@ use std::io::{Read, Seek, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use data_encoding::HEXLOWER;
 use serde::Serialize;
@@ -110,9 +112,23 @@ pub(crate) fn new_password() -> String {
 /// # Errors
 /// [`LocalError::Io`] when not even a random port can be had.
 pub fn free_port() -> Result<u16, LocalError> {
+    // Below the range that systems hand out to outgoing connections, so that none takes the port before it is bound.
+    let begin = NEXT_PORT.get_or_init(|| AtomicU16::new(u16::try_from(std::process::id() % 12_000).unwrap_or(0)));
+    for _ in 0..PORT_TRIES {
+        let port = 15_000 + begin.fetch_add(1, Ordering::Relaxed) % 12_000;
+        if is_free(port) {
+            return Ok(port);
+        }
+    }
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
     listen().map(|address| address.port()).map_err(LocalError::io("listen on", Path::new("127.0.0.1")))
 }
+
+/// How many ports are tried before the system is asked for one.
+const PORT_TRIES: usize = 200;
+
+/// The next port to try; each process begins elsewhere.
+static NEXT_PORT: OnceLock<AtomicU16> = OnceLock::new();
 
 pub(crate) fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()

@@ -286,8 +286,8 @@ fn deployment(keys: &Keys) -> Uuid {
 }
 
 fn build_info() -> BuildInfo {
-    let date = Timestamp::parse(env!("PLEXSPHERE_BUILD_DATE")).unwrap_or(Timestamp::UNIX_EPOCH);
-    BuildInfo { version: "dev", commit: env!("PLEXSPHERE_BUILD_COMMIT"), date }
+    let date = Timestamp::parse(env!("BUILD_DATE")).unwrap_or(Timestamp::UNIX_EPOCH);
+    BuildInfo { version: "dev", commit: env!("BUILD_COMMIT"), date }
 }
 
 /// Hands the first administrator's token over, once.

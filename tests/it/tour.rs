@@ -202,7 +202,7 @@ async fn metrics_of_this_machine_are_read_back_from_a_real_remote_write_receiver
     let shell = Child::spawn(shell).unwrap();
     plexsphere_testkit::eventually!(
         {
-            let query = format!("{url}/api/v1/query?query=node_memory_total_bytes");
+            let query = format!("{url}/api/v1/export?match=node_memory_total_bytes");
             match client().get(&query).send().await {
                 Ok(answer) => {
                     let text = answer.text().await.unwrap_or_default();

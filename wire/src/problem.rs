@@ -46,14 +46,19 @@ pub struct Denial {
 #[schema(as = DomainChildCounts)]
 pub struct ChildCounts {
     /// Projects of the Domain.
+    #[schema(minimum = 0)]
     pub projects: i64,
     /// Groups of the Domain.
+    #[schema(minimum = 0)]
     pub groups: i64,
     /// Users and ServiceIdentities of the Domain.
+    #[schema(minimum = 0)]
     pub identities: i64,
     /// Identity-provider bindings of the Domain.
+    #[schema(minimum = 0)]
     pub idp_bindings: i64,
     /// Live Nodes of the Domain.
+    #[schema(minimum = 0)]
     pub nodes: i64,
 }
 
@@ -61,10 +66,13 @@ pub struct ChildCounts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ProjectChildCounts {
     /// Resources of the Project.
+    #[schema(minimum = 0)]
     pub resources: i64,
     /// Live Nodes of the Project.
+    #[schema(minimum = 0)]
     pub nodes: i64,
     /// Relation tuples filed under the Project.
+    #[schema(minimum = 0)]
     pub relation_tuples: i64,
 }
 

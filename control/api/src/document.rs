@@ -1,4 +1,5 @@
 //! The API document (OpenAPI 3.1), made of the operations themselves.
+#![expect(clippy::indexing_slicing, reason = "indexing a JSON object that was just built adds or reads a member")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -179,7 +180,10 @@ fn global(operation: &Operation) -> Vec<Code> {
 
 fn denial(operation: &Operation) -> bool {
     match operation.gate {
-        Gate::Relation { .. } | Gate::AfterRead { .. } => true,
+        // A page's 403 is either a refusal or a foreign cursor, so only what both have in common is described.
+        Gate::Relation { .. } | Gate::AfterRead { .. } => {
+            !operation.problems.contains(&Code::CursorBindingMismatch)
+        }
         Gate::OwnNode { .. } => operation.scheme == Scheme::Node,
         Gate::Open(_) | Gate::AnyCaller(_) => false,
     }
@@ -205,16 +209,25 @@ fn own_schemas() -> BTreeMap<String, Value> {
     problem["properties"]["correlation_id"] = text.clone();
     problem["properties"]["child_counts"] = counts("DomainChildCounts");
     problem["properties"]["project_child_counts"] = counts("ProjectChildCounts");
+    problem["properties"]["cloud_child_counts"] = counts("CloudChildCounts");
     denied["description"] = "An authorisation refusal.".into();
     denied["required"] = json!(["type", "title", "status", "detail", "instance", "reason", "correlation_id"]);
     denied["properties"]["reason"] =
         json!({ "type": "string", "enum": ["out_of_scope", "insufficient_relation", "caveat_violation"] });
     denied["properties"]["relation_path"] = json!({ "type": "array", "items": text });
     denied["properties"]["correlation_id"] = text;
+    let count = json!({ "type": "integer", "minimum": 0 });
+    let clouds = json!({
+        "type": "object",
+        "description": "What keeps a Cloud from being deleted.",
+        "required": ["cloud_credentials", "cloud_credential_usages"],
+        "properties": { "cloud_credentials": count, "cloud_credential_usages": count },
+    });
     let value = |schema| serde_json::to_value(schema).unwrap_or_default();
     BTreeMap::from([
         ("Problem".to_owned(), problem),
         ("PermissionDenied".to_owned(), denied),
+        ("CloudChildCounts".to_owned(), clouds),
         (ChildCounts::name().into_owned(), value(ChildCounts::schema())),
         (ProjectChildCounts::name().into_owned(), value(ProjectChildCounts::schema())),
     ])
@@ -225,6 +238,10 @@ fn own_schemas() -> BTreeMap<String, Value> {
 fn settle(value: &mut Value) {
     match value {
         Value::Object(members) => {
+            let nullable = members.remove("x-nullable").is_some();
+            if !nullable {
+                drop_null(members);
+            }
             if let Some(Value::String(target)) = members.get("$ref") {
                 let format = match target.rsplit('/').next() {
                     Some(schema::UUID) => Some("uuid"),
@@ -237,14 +254,28 @@ fn settle(value: &mut Value) {
                     members.insert("format".to_owned(), format.into());
                 }
             }
-            let nullable = members.remove("x-nullable").is_some();
-            if !nullable {
-                drop_null(members);
-            }
+            merge_all_of(members);
             members.values_mut().for_each(settle);
         }
         Value::Array(items) => items.iter_mut().for_each(settle),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Writes an inlined schema in place: the generator wraps it into `allOf` beside its description.
+fn merge_all_of(members: &mut Map<String, Value>) {
+    let Some(Value::Array(parts)) = members.get("allOf") else { return };
+    let is_reference = |part: &Value| part.get("$ref").is_some();
+    if parts.len() < 2 || parts.iter().any(is_reference) {
+        return;
+    }
+    let parts = parts.clone();
+    members.remove("allOf");
+    // The first part is the schema itself; what stands beside it only describes.
+    for part in parts.into_iter().rev() {
+        if let Value::Object(part) = part {
+            members.extend(part);
+        }
     }
 }
 

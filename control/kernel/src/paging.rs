@@ -76,7 +76,11 @@ impl CursorCodec {
             None | Some("") => None,
             Some(cursor) => {
                 let caller = call.principal()?.subject;
-                Some(self.read(cursor, call.operation(), filters, (&caller, call.now))?)
+                let read = self.read(cursor, call.operation(), filters, (&caller, call.now));
+                Some(read.map_err(|refusal| match refusal.code() {
+                    Code::CursorBindingMismatch => Problem::new(call.foreign_cursor(), refusal.detail()),
+                    _ => refusal,
+                })?)
             }
         };
         Ok(Page { limit, after })

@@ -61,8 +61,10 @@ pub struct PeerView {
     /// The Node.
     pub node_id: NodeId,
     /// Its mesh address in canonical text.
+    #[schema(min_length = 1)]
     pub mesh_ip: String,
     /// Its public key: standard-padded base64 of 32 bytes.
+    #[schema(min_length = 44, max_length = 44, pattern = "^[A-Za-z0-9+/]{43}=$")]
     pub public_key: String,
     /// Where to reach it, `host:port`, if anything is known.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,3 +1,5 @@
+//! The `agent` command.
+
 use std::path::PathBuf;
 use std::time::Duration;
 

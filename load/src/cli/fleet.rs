@@ -1,3 +1,5 @@
+//! The `fleet` command.
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! The `verify` command.
+
 use std::path::PathBuf;
 
 use super::{Failure, Output, print};

@@ -122,6 +122,7 @@ pub struct Call {
     pub(super) caller: Option<Authenticated>,
     pub(super) rules: Option<BodyRules>,
     pub(super) operation: &'static str,
+    pub(super) foreign_cursor: Code,
     pub(super) gates: Arc<Gates>,
 }
 
@@ -146,6 +147,12 @@ impl Call {
     #[must_use]
     pub const fn operation(&self) -> &'static str {
         self.operation
+    }
+
+    /// The code of a cursor that was given to another caller.
+    #[must_use]
+    pub const fn foreign_cursor(&self) -> Code {
+        self.foreign_cursor
     }
 
     /// The request's part of an audit row.

@@ -11,7 +11,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 
 use super::pipeline::Throttle;
-use super::{Call, KIB, Reply};
+use super::{Call, Reply};
 
 /// By which credential an operation may be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,11 +303,12 @@ impl OperationBuilder {
         self.operation
     }
 
-    /// The `cursor` and `limit` parameters of a list.
+    /// The `cursor` and `limit` parameters of a list. Another caller's cursor is `cursor_binding_mismatch` where the list
+    /// declares that code, and `invalid_cursor` where it does not.
     #[must_use]
     pub fn paged(self) -> Self {
         use utoipa::openapi::schema::{ObjectBuilder, Type};
-        let cursor = ObjectBuilder::new().schema_type(Type::String).max_length(Some(4 * KIB)).build();
+        let cursor = ObjectBuilder::new().schema_type(Type::String).build();
         let limit = ObjectBuilder::new()
             .schema_type(Type::Integer)
             .minimum(Some(1))
@@ -317,7 +318,7 @@ impl OperationBuilder {
         let mut builder = self
             .query("cursor", "Where the previous page ended; opaque.", RefOr::T(cursor.into()))
             .query("limit", "The most items of a page.", RefOr::T(limit.into()));
-        builder.operation.problems.extend([Code::InvalidLimit, Code::InvalidCursor, Code::CursorBindingMismatch]);
+        builder.operation.problems.extend([Code::InvalidLimit, Code::InvalidCursor]);
         builder
     }
 

@@ -207,6 +207,11 @@ async fn pass(
         caller,
         rules: operation.body.clone(),
         operation: operation.id,
+        foreign_cursor: if operation.problems.contains(&Code::CursorBindingMismatch) {
+            Code::CursorBindingMismatch
+        } else {
+            Code::InvalidCursor
+        },
         gates,
     };
     authorize(&operation, &call).await?;

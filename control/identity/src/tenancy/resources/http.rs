@@ -189,11 +189,12 @@ fn get(resources: Resources) -> Operation {
             "The Resource as stored. A missing one and one out of the caller's scope read alike.",
         )
         .answers::<Response>(200, "The Resource.")
-        .problems(&[Code::InvalidResourceId, Code::ResourceNotFound])
+        .problems(&[Code::ResourceNotFound])
         .handler(move |call| {
             let resources = resources.clone();
             async move {
-                let resource = found(&resources, &call, "observe").await?;
+                // No 400 is declared here: an id that is none names nothing.
+                let resource = found(&resources, &call, "observe", Code::ResourceNotFound).await?;
                 resources.note_read(&Actor::of(&call)?, &resource).await?;
                 Reply::json(StatusCode::OK, &Response::from(resource))
             }
@@ -201,8 +202,8 @@ fn get(resources: Resources) -> Operation {
 }
 
 /// Reads the Resource that the path names and asks its Project's gate. Out of scope reads as missing.
-async fn found(resources: &Resources, call: &Call, relation: &str) -> Result<Resource, Problem> {
-    let id = call.params.id("id", Code::InvalidResourceId)?;
+async fn found(resources: &Resources, call: &Call, relation: &str, bad_id: Code) -> Result<Resource, Problem> {
+    let id = call.params.id("id", bad_id)?;
     let resource = resources.find(id).await?;
     match call.authorize(relation, &ObjectRef::project(resource.project)).await {
         Ok(()) => Ok(resource),
@@ -229,7 +230,7 @@ fn delete(resources: Resources) -> Operation {
         .handler(move |call| {
             let resources = resources.clone();
             async move {
-                let resource = found(&resources, &call, "deploy").await?;
+                let resource = found(&resources, &call, "deploy", Code::InvalidResourceId).await?;
                 resources.delete(&Actor::of(&call)?, resource.id).await?;
                 Ok(Reply::empty(StatusCode::NO_CONTENT))
             }
