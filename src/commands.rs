@@ -97,8 +97,7 @@ pub(crate) async fn replay_dead(config: Config, consumer: String, domain: String
     let domain = domain.parse().map_err(|error| format!("`--domain` is no Domain id: {error}"))?;
     let client = crate::roles::connect_bus(&config.nats.url, "replay").await?;
     let jetstream = async_nats::jetstream::new(client);
-    let count =
-        plexsphere_pipelines::replay_dead(&jetstream, route, domain).await.map_err(|error| sentence(&error))?;
+    let count = plexsphere_pipelines::replay_dead(&jetstream, route, domain).await.map_err(|error| sentence(&error))?;
     say(json!({ "consumer": consumer, "replayed": count }));
     Ok(())
 }

@@ -13,8 +13,8 @@ pub mod config;
 mod custody;
 mod dev;
 mod logging;
+mod output;
 mod roles;
 mod shutdown;
-mod output;
 
 pub use cli::run;

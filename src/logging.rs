@@ -19,9 +19,9 @@ pub(crate) fn start(config: &LogConfig) -> Result<(), String> {
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
             registry.with(tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi)).try_init()
         }
-        LogFormat::Json => registry
-            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer))
-            .try_init(),
+        LogFormat::Json => {
+            registry.with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer)).try_init()
+        }
     };
     Ok(())
 }

@@ -1,4 +1,10 @@
 //! The edge's hot path in process: look-up, budget, and one whole ingest request, each beside its cheapest baseline.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a bench that does not run must say so at once"
+)]
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -48,7 +54,10 @@ fn entries(count: usize) -> Vec<NodeEntry> {
                 domain,
                 project,
                 resource: ResourceId::mint(now),
-                credentials: vec![Credential { digest: CredentialDigest::of(node, &KEY), state: CredentialState::Live }],
+                credentials: vec![Credential {
+                    digest: CredentialDigest::of(node, &KEY),
+                    state: CredentialState::Live,
+                }],
                 deregistered: false,
                 pinned_kid: "k-1".to_owned(),
             }
@@ -152,7 +161,7 @@ fn ingest(criterion: &mut Criterion) {
     let ingest = Ingest::new(deps, Nothing, &IngestConfig::default(), Duration::from_secs(15));
     let path_id = entry.node.to_string();
     let bearer = format!("Bearer {}", render_bearer("plexd", entry.node, &KEY).as_str());
-    let inflated = corpus::logs(200);
+    let inflated = corpus::logs(1, 0, 200);
     let wire = Bytes::from(corpus::gzip(&inflated));
     let context = Context {
         path: format!("/v1/nodes/{path_id}/logs"),

@@ -193,11 +193,7 @@ impl Default for ListenConfig {
 
 impl Default for ProxyConfig {
     fn default() -> Self {
-        Self {
-            control_url: "http://127.0.0.1:8081".into(),
-            timeout_seconds: 30,
-            trusted_proxies: Vec::new(),
-        }
+        Self { control_url: "http://127.0.0.1:8081".into(), timeout_seconds: 30, trusted_proxies: Vec::new() }
     }
 }
 

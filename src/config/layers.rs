@@ -122,7 +122,8 @@ fn apply_file(path: &Path, keys: &mut Keys) -> Result<(), ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable(path.to_owned(), error))?;
     let table: toml::Table =
         toml::from_str(&text).map_err(|error| ConfigError::Malformed(path.to_owned(), error.message().to_owned()))?;
-    let value = serde_json::to_value(table).map_err(|error| ConfigError::Malformed(path.to_owned(), error.to_string()))?;
+    let value =
+        serde_json::to_value(table).map_err(|error| ConfigError::Malformed(path.to_owned(), error.to_string()))?;
     let origin = Origin::File(path.to_owned());
     let mut unknown = None;
     flatten("", &value, &mut |key, value| match keys.get_mut(&key) {

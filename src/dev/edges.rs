@@ -40,9 +40,7 @@ impl Edges {
         registry: &mut Registry,
     ) -> Result<Self, String> {
         let Some(count) = count else {
-            let mut config = config.clone();
-            config.edge.listen.admin = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            return Ok(Self::Inside(Box::new(roles::edge::start(&config, probes, registry).await?)));
+            return Ok(Self::Inside(Box::new(roles::edge::start(config, probes, registry).await?)));
         };
         let mut edges = Vec::new();
         for index in 0..count {
@@ -90,9 +88,7 @@ impl Edges {
     pub(crate) fn pids(&self) -> Vec<(String, u32)> {
         match self {
             Self::Inside(_) => Vec::new(),
-            Self::Apart(edges) => {
-                edges.iter().map(|edge| (edge.child.name().to_owned(), edge.child.pid())).collect()
-            }
+            Self::Apart(edges) => edges.iter().map(|edge| (edge.child.name().to_owned(), edge.child.pid())).collect(),
         }
     }
 

@@ -243,8 +243,7 @@ impl Ground {
         tasks.add(Arc::new(SigningSelfcheck::new(Arc::clone(signing))), SigningSelfcheck::schedule());
         tasks.add(Arc::new(SigningRetireSweeper::new(Arc::clone(signing))), SigningRetireSweeper::schedule());
         tasks.serve(Arc::new(SigningAnnouncer::new(self.bus.clone(), Arc::clone(signing))));
-        let intake =
-            AuditIntakeConsumer::new(self.bus.clone(), Arc::clone(&self.audit), self.replicas, registry);
+        let intake = AuditIntakeConsumer::new(self.bus.clone(), Arc::clone(&self.audit), self.replicas, registry);
         tasks.serve(Arc::new(intake));
         tasks.add(Arc::new(AuditIntakeSweeper::new(Arc::clone(&self.audit))), AuditIntakeSweeper::schedule());
     }
@@ -323,12 +322,7 @@ fn write_token(path: &Path, token: &str) -> std::io::Result<()> {
 }
 
 /// Serves the internal listener until cancelled, then lets requests under way finish.
-async fn serve(
-    listener: TcpListener,
-    router: Router,
-    tasks: Tasks,
-    cancel: CancellationToken,
-) -> Result<(), String> {
+async fn serve(listener: TcpListener, router: Router, tasks: Tasks, cancel: CancellationToken) -> Result<(), String> {
     let graceful = GracefulShutdown::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());

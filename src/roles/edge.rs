@@ -66,10 +66,9 @@ fn material(config: &TlsConfig) -> Result<Option<TlsMaterial>, String> {
         std::fs::read(path).map_err(|error| format!("`{key}` cannot be read: {error}"))
     };
     match (&config.cert_file, &config.key_file) {
-        (Some(cert), Some(key)) => Ok(Some(TlsMaterial {
-            certificate_pem: read("tls.cert_file", cert)?,
-            key_pem: read("tls.key_file", key)?,
-        })),
+        (Some(cert), Some(key)) => {
+            Ok(Some(TlsMaterial { certificate_pem: read("tls.cert_file", cert)?, key_pem: read("tls.key_file", key)? }))
+        }
         (None, None) => Ok(None),
         (Some(_), None) | (None, Some(_)) => Err("`tls.cert_file` and `tls.key_file` go together".to_owned()),
     }

@@ -16,7 +16,8 @@ fn drawn() -> BTreeMap<String, BTreeSet<String>> {
         .lines()
         .filter_map(|line| line.split_once('→'))
         .map(|(from, to)| {
-            let targets = to.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty() && name != "nothing");
+            let targets =
+                to.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty() && name != "nothing");
             (from.trim().to_owned(), targets.collect())
         })
         .collect()
@@ -91,7 +92,10 @@ fn files_are_one_story_each_and_leave_nothing_for_later() {
     for path in files {
         let name = path.strip_prefix(root()).unwrap().display().to_string();
         let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
-        assert!(!["mod", "utils", "common", "helpers", "misc"].contains(&stem.as_str()), "{name} has no name of its own");
+        assert!(
+            !["mod", "utils", "common", "helpers", "misc"].contains(&stem.as_str()),
+            "{name} has no name of its own"
+        );
         let text = std::fs::read_to_string(&path).unwrap();
         let lines = text.lines().count();
         assert!(lines <= 600, "{name} has {lines} lines");

@@ -105,7 +105,12 @@ fn attacks(route: &JsonRoute) -> Vec<Attack> {
         let cut = whole[..whole.len() - 4].to_vec();
         attacks.push(Attack { name: "truncated gzip", body: cut, encoding: Some("gzip"), expected: malformed });
     } else {
-        attacks.push(Attack { name: "gzip where none is taken", body: whole, encoding: Some("gzip"), expected: malformed });
+        attacks.push(Attack {
+            name: "gzip where none is taken",
+            body: whole,
+            encoding: Some("gzip"),
+            expected: malformed,
+        });
     }
     attacks
 }
@@ -154,7 +159,8 @@ async fn hostile_bodies_get_the_briefs_codes_and_change_nothing() {
             let problem: serde_json::Value = answer.json().await.unwrap_or_default();
             let code = problem["code"].as_str().unwrap_or("").to_owned();
             if (status, code.as_str()) != attack.expected || !correlated {
-                failures.push(format!("{} {}: {status} {code}, expected {:?}", route.path, attack.name, attack.expected));
+                failures
+                    .push(format!("{} {}: {status} {code}, expected {:?}", route.path, attack.name, attack.expected));
             }
         }
         let wrong = client.put(format!("{}{}", installation.http_url(0), route.path)).send().await.unwrap();

@@ -53,7 +53,11 @@ impl Installation {
         std::mem::forget(database);
         installation.write_secrets();
         let control = free_port().unwrap();
-        installation.add(Role::Control, &[("PLEXSPHERE_DATABASE_URL", &url), ("PLEXSPHERE_CONTROL_LISTEN", &at(control))], extra);
+        installation.add(
+            Role::Control,
+            &[("PLEXSPHERE_DATABASE_URL", &url), ("PLEXSPHERE_CONTROL_LISTEN", &at(control))],
+            extra,
+        );
         installation.add(Role::Pipelines, &[], extra);
         for index in 0..edges {
             let listen = [

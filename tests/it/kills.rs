@@ -37,7 +37,11 @@ async fn every_acknowledged_record_arrives_once_while_each_part_is_killed_at_ran
         cut_streams: None,
         joins: 0,
         drain: Duration::from_secs(60),
-        backoff: BackoffPolicy { first: Duration::from_millis(100), longest: Duration::from_secs(1), ..Default::default() },
+        backoff: BackoffPolicy {
+            first: Duration::from_millis(100),
+            longest: Duration::from_secs(1),
+            ..Default::default()
+        },
         seed: 7,
         out: out.path().to_owned(),
         sink: None,
@@ -50,7 +54,12 @@ async fn every_acknowledged_record_arrives_once_while_each_part_is_killed_at_ran
     });
     started.await.unwrap();
     // Enrolment is not what is killed here: a lost 201 costs its token by design.
-    while !out.path().read_dir().unwrap().any(|entry| entry.unwrap().path().to_string_lossy().ends_with(".ledger.ndjson")) {
+    while !out
+        .path()
+        .read_dir()
+        .unwrap()
+        .any(|entry| entry.unwrap().path().to_string_lossy().ends_with(".ledger.ndjson"))
+    {
         assert!(!run.is_finished(), "the fleet ended before it began to send");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -1,9 +1,19 @@
 //! Tests of the whole program: its roles as processes, over real servers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test may fail loudly, and speaks as its client would"
+)]
 
 mod architecture;
 mod events;
 mod hostile;
 mod installation;
 mod kills;
+mod protocols;
 mod surface;
 mod tour;

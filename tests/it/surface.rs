@@ -16,7 +16,8 @@ async fn every_described_operation_is_routed_and_nothing_internal_is_reachable()
             assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()));
             let concrete = path.split('/').map(|part| if part.starts_with('{') { "x" } else { part });
             let concrete: Vec<&str> = concrete.collect();
-            let request = client().request(method.to_uppercase().parse().unwrap(), format!("{url}{}", concrete.join("/")));
+            let request =
+                client().request(method.to_uppercase().parse().unwrap(), format!("{url}{}", concrete.join("/")));
             let answer = request.send().await.unwrap();
             assert_ne!(answer.status(), 405, "{method} {path}");
             let text = answer.text().await.unwrap();
@@ -24,12 +25,38 @@ async fn every_described_operation_is_routed_and_nothing_internal_is_reachable()
         }
     }
     let expected = [
-        "CreateDomain", "ListDomains", "GetDomain", "CreateProject", "ListProjects", "GetProject", "CreateResource",
-        "GetResource", "ListProjectResources", "DeleteResource", "IssueBootstrapToken", "ListBootstrapTokens",
-        "GetBootstrapTokenMetadata", "RevokeBootstrapToken", "PostRegister", "PostNodeHeartbeat", "GetNodeReachability",
-        "GetNodeState", "GetNodeEvents", "PostNodeMetrics", "PostNodeLogs", "PostNodeAudit", "GetHealth", "GetVersion",
-        "GetOpenAPI", "GetDocs", "GetDocsAsset", "PostAuthTokens", "GetAuthTokens", "DeleteAuthTokenByID",
-        "PostAuthTokenRotate", "GetAuthWhoami",
+        "CreateDomain",
+        "ListDomains",
+        "GetDomain",
+        "CreateProject",
+        "ListProjects",
+        "GetProject",
+        "CreateResource",
+        "GetResource",
+        "ListProjectResources",
+        "DeleteResource",
+        "IssueBootstrapToken",
+        "ListBootstrapTokens",
+        "GetBootstrapTokenMetadata",
+        "RevokeBootstrapToken",
+        "PostRegister",
+        "PostNodeHeartbeat",
+        "GetNodeReachability",
+        "GetNodeState",
+        "GetNodeEvents",
+        "PostNodeMetrics",
+        "PostNodeLogs",
+        "PostNodeAudit",
+        "GetHealth",
+        "GetVersion",
+        "GetOpenAPI",
+        "GetDocs",
+        "GetDocsAsset",
+        "PostAuthTokens",
+        "GetAuthTokens",
+        "DeleteAuthTokenByID",
+        "PostAuthTokenRotate",
+        "GetAuthWhoami",
     ];
     for id in expected {
         assert!(ids.contains(id), "{id} is not described");
@@ -52,6 +79,7 @@ async fn the_page_of_the_document_loads_nothing_from_elsewhere() {
     assert_eq!(script.headers()["content-type"], "application/javascript");
     let missing = client().get(format!("{url}/v1/docs/assets/%2e%2e%2fsecret")).send().await.unwrap();
     assert_eq!(missing.status(), 404);
-    let health: serde_json::Value = client().get(format!("{url}/v1/health")).send().await.unwrap().json().await.unwrap();
+    let health: serde_json::Value =
+        client().get(format!("{url}/v1/health")).send().await.unwrap().json().await.unwrap();
     assert_eq!(health["status"], "ok", "{health}");
 }

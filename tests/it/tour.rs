@@ -79,7 +79,8 @@ impl Dev {
 }
 
 fn spawn(folder: &Path, arguments: &[&str]) -> Child {
-    let fixed = ["dev", "--data-dir", "dev-data", "--ready-file", "ready.json", "--http-port", "0", "--https-port", "0"];
+    let fixed =
+        ["dev", "--data-dir", "dev-data", "--ready-file", "ready.json", "--http-port", "0", "--https-port", "0"];
     let mut spec = ChildSpec::new("dev", env!("CARGO_BIN_EXE_plexsphere")).args(fixed).args(arguments.iter().copied());
     spec.folder = Some(folder.to_owned());
     Child::spawn(spec).unwrap()
@@ -111,7 +112,10 @@ async fn the_readme_tour_runs_as_it_stands_there() {
     .unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{}", dev.child.tail().join("\n"));
-    assert!(said.contains("\"healthy\"") && said.contains("load_avg_1") && said.contains("hello from the tour"), "{said}");
+    assert!(
+        said.contains("\"healthy\"") && said.contains("load_avg_1") && said.contains("hello from the tour"),
+        "{said}"
+    );
     let exit = dev.interrupt().await;
     assert_eq!(exit.code, Some(0), "{}", exit.last_lines());
 }
@@ -163,8 +167,13 @@ async fn a_port_that_is_taken_is_one_clear_sentence() {
     let port = free_port().unwrap();
     let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let spec = ChildSpec::new("edge", env!("CARGO_BIN_EXE_plexsphere"))
-        .args(["edge", "--set", &format!("edge.listen.http=127.0.0.1:{port}"), "--set", "admin.listen=127.0.0.1:0"]);
+    let spec = ChildSpec::new("edge", env!("CARGO_BIN_EXE_plexsphere")).args([
+        "edge",
+        "--set",
+        &format!("edge.listen.http=127.0.0.1:{port}"),
+        "--set",
+        "admin.listen=127.0.0.1:0",
+    ]);
     let mut spec = spec;
     spec.folder = Some(folder.path().to_owned());
     let exit = Child::spawn(spec).unwrap().exited().await;
@@ -183,10 +192,8 @@ async fn metrics_of_this_machine_are_read_back_from_a_real_remote_write_receiver
     };
     let port = free_port().unwrap();
     let store = tempfile::tempdir().unwrap();
-    let receiver = ChildSpec::new("victoria-metrics", program).args([
-        format!("-httpListenAddr=127.0.0.1:{port}"),
-        format!("-storageDataPath={}", store.path().display()),
-    ]);
+    let receiver = ChildSpec::new("victoria-metrics", program)
+        .args([format!("-httpListenAddr=127.0.0.1:{port}"), format!("-storageDataPath={}", store.path().display())]);
     let _receiver = Child::spawn(receiver).unwrap();
     let url = format!("http://127.0.0.1:{port}");
     let dev = Dev::start(&["--mimir-url", &format!("{url}/api/v1/write")]).await;

@@ -146,7 +146,9 @@ mod tests {
         let raw = STANDARD.encode([0x2a; 32]);
         let no_env = VECTOR.replace("plexd", "");
         let padded = format!("{VECTOR}=");
-        for bad in ["", "nsk_", "nsk_plexd_", "psk_plexd_x", raw.as_str(), no_env.as_str(), padded.as_str(), &VECTOR[..70]] {
+        for bad in
+            ["", "nsk_", "nsk_plexd_", "psk_plexd_x", raw.as_str(), no_env.as_str(), padded.as_str(), &VECTOR[..70]]
+        {
             assert!(NskBearer::parse(bad).is_none(), "{bad}");
         }
         assert!(NskBearer::from_authorization(VECTOR).is_none());

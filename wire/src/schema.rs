@@ -1,7 +1,7 @@
 //! How our scalar types stand in the API document.
 
-use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
 use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
 
 /// The schema name of every id. The document writes it in place instead of as a reference.
 pub const UUID: &str = "Uuid";

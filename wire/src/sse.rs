@@ -140,8 +140,7 @@ mod tests {
         assert_eq!(parser.feed(KEEP_ALIVE), vec![Item::Comment("keep-alive".into())]);
         let (head, tail) = bytes.split_at(9);
         assert!(parser.feed(head).is_empty());
-        let expected =
-            Item::Frame { id: "42".into(), event: "peer_registered".into(), data: br#"{"a":1}"#.to_vec() };
+        let expected = Item::Frame { id: "42".into(), event: "peer_registered".into(), data: br#"{"a":1}"#.to_vec() };
         assert_eq!(parser.feed(tail), vec![expected]);
     }
 

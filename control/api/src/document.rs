@@ -100,11 +100,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
         };
         json!({ "in": "path", "name": name, "required": true, "schema": schema })
     });
-    let others = |place: &'static str| {
-        move |(name, description, schema): &(&'static str, &'static str, _)| {
-            json!({ "in": place, "name": name, "required": false, "description": description, "schema": schema })
-        }
-    };
+    let others = |place: &'static str| move |(name, description, schema): &(&'static str, &'static str, _)| json!({ "in": place, "name": name, "required": false, "description": description, "schema": schema });
     path.chain(operation.query.iter().map(others("query")))
         .chain(operation.headers.iter().map(others("header")))
         .collect()
@@ -181,9 +177,7 @@ fn global(operation: &Operation) -> Vec<Code> {
 fn denial(operation: &Operation) -> bool {
     match operation.gate {
         // A page's 403 is either a refusal or a foreign cursor, so only what both have in common is described.
-        Gate::Relation { .. } | Gate::AfterRead { .. } => {
-            !operation.problems.contains(&Code::CursorBindingMismatch)
-        }
+        Gate::Relation { .. } | Gate::AfterRead { .. } => !operation.problems.contains(&Code::CursorBindingMismatch),
         Gate::OwnNode { .. } => operation.scheme == Scheme::Node,
         Gate::Open(_) | Gate::AnyCaller(_) => false,
     }

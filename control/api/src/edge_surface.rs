@@ -203,12 +203,7 @@ pub fn edge_operations() -> Vec<Operation> {
             .json_body::<HeartbeatRequest>(8 * KIB)
             .body_rules(|rules| rules.malformed = Code::MalformedHeartbeatRequest)
             .answers::<HeartbeatResponse>(200, "The heartbeat is committed.")
-            .problems(&[
-                Code::ClockSkew,
-                Code::BinaryChecksumEmpty,
-                Code::BinaryVersionEmpty,
-                Code::NodeIdMismatch,
-            ])
+            .problems(&[Code::ClockSkew, Code::BinaryChecksumEmpty, Code::BinaryVersionEmpty, Code::NodeIdMismatch])
             .described(),
         node_operation("GetNodeEvents", Method::GET, "/v1/nodes/{id}/events")
             .words(

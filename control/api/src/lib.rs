@@ -66,7 +66,6 @@ impl Api {
     }
 
     /// The router, for the internal listener.
-    #[must_use]
     pub fn router(&self) -> Router {
         self.router.clone()
     }

@@ -139,7 +139,8 @@ mod tests {
     fn the_newest_key_seals_and_a_malformed_ring_is_refused() {
         let ring = KekRing::parse(&format!("# ring\n1:{}\n3:{}\n", "ab".repeat(32), "cd".repeat(32))).unwrap();
         assert_eq!(ring.newest(), 3);
-        for bad in ["", "1:abcd", "x:00", &format!("0:{}", "ab".repeat(32)), &format!("1:{0}\n1:{0}", "ab".repeat(32))] {
+        for bad in ["", "1:abcd", "x:00", &format!("0:{}", "ab".repeat(32)), &format!("1:{0}\n1:{0}", "ab".repeat(32))]
+        {
             assert!(KekRing::parse(bad).is_err());
         }
     }

@@ -122,7 +122,8 @@ impl CursorCodec {
         filters: &str,
         (caller, now): (&Subject, Timestamp),
     ) -> Result<K, Problem> {
-        let invalid = || Problem::new(Code::InvalidCursor, "The cursor is not one that this list gave out, or is too old.");
+        let invalid =
+            || Problem::new(Code::InvalidCursor, "The cursor is not one that this list gave out, or is too old.");
         if cursor.len() > MAX_CURSOR_BYTES {
             return Err(invalid());
         }

@@ -11,7 +11,8 @@ const PERIOD: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A write-capable connection answers, and the newest migration is the build's.
-const ASK: &str = "SELECT NOT pg_is_in_recovery(), coalesce((SELECT max(version) FROM _sqlx_migrations WHERE success), 0)";
+const ASK: &str =
+    "SELECT NOT pg_is_in_recovery(), coalesce((SELECT max(version) FROM _sqlx_migrations WHERE success), 0)";
 
 /// Watches the database until cancelled.
 pub(super) fn watch(db: &Database, probes: &Probes, cancel: CancellationToken) {

@@ -181,6 +181,10 @@ pub struct OperationBuilder {
 impl Operation {
     /// Begins an operation. The default scheme is `Operator`.
     #[must_use]
+    #[expect(
+        clippy::new_ret_no_self,
+        reason = "an operation without a handler cannot exist, so its builder comes first"
+    )]
     pub fn new(id: &'static str, method: Method, path: &'static str, gate: Gate) -> OperationBuilder {
         let scheme = match gate {
             Gate::Open(_) => Scheme::Anonymous,

@@ -41,10 +41,7 @@ const FIXED_HEADERS: [(HeaderName, HeaderValue); 5] = [
     (http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (http::header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (http::header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-    (
-        http::header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-    ),
+    (http::header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
 ];
 
 /// What the gates ask.
@@ -93,7 +90,6 @@ impl Gates {
 }
 
 /// Makes a router of operations.
-#[must_use]
 pub fn serve(operations: Vec<Operation>, gates: &Arc<Gates>) -> Router {
     let mut paths: Vec<(&'static str, Vec<Arc<Operation>>)> = Vec::new();
     for operation in operations {
@@ -149,12 +145,7 @@ fn methods(list: &[Arc<Operation>], gates: &Arc<Gates>) -> MethodRouter {
     })
 }
 
-async fn run(
-    operation: Arc<Operation>,
-    gates: Arc<Gates>,
-    params: RawPathParams,
-    request: Request,
-) -> Response<Body> {
+async fn run(operation: Arc<Operation>, gates: Arc<Gates>, params: RawPathParams, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let correlation = correlation_id(&parts.headers, gates.clock.as_ref());
     let path = parts.uri.path().to_owned();
@@ -247,9 +238,7 @@ async fn authenticate(
         Scheme::Node => gates.authenticator.node(bearer).await?,
         Scheme::OperatorOrNode if is_node => gates.authenticator.node(bearer).await?,
         Scheme::Operator if is_node => return Err(refuse()),
-        Scheme::Anonymous | Scheme::Operator | Scheme::OperatorOrNode => {
-            gates.authenticator.operator(bearer).await?
-        }
+        Scheme::Anonymous | Scheme::Operator | Scheme::OperatorOrNode => gates.authenticator.operator(bearer).await?,
     };
     Ok(Some(caller))
 }

@@ -29,8 +29,7 @@ pub(super) fn refuse_declared_excess(headers: &HeaderMap, rules: &BodyRules) -> 
 pub(super) async fn read(headers: &HeaderMap, mut body: Body, rules: &BodyRules) -> Result<Bytes, Problem> {
     let mut raw = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|_| Problem::new(rules.malformed, "The body broke off before its end."))?;
+        let frame = frame.map_err(|_| Problem::new(rules.malformed, "The body broke off before its end."))?;
         if let Some(data) = frame.data_ref() {
             if raw.len() + data.len() > rules.cap {
                 return Err(too_large(rules));
