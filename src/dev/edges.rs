@@ -40,7 +40,12 @@ impl Edges {
         registry: &mut Registry,
     ) -> Result<Self, String> {
         let Some(count) = count else {
-            return Ok(Self::Inside(Box::new(roles::edge::start(config, probes, registry).await?)));
+            let edge = roles::edge::start(config, probes, registry).await.map_err(|sentence| {
+                let taken = sentence.contains("Address already in use");
+                let hint = if taken { "; choose other ports with --http-port and --https-port" } else { "" };
+                format!("{sentence}{hint}")
+            })?;
+            return Ok(Self::Inside(Box::new(edge)));
         };
         let mut edges = Vec::new();
         for index in 0..count {

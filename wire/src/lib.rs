@@ -19,6 +19,7 @@ pub mod problem;
 pub mod schema;
 pub mod signing;
 pub mod sse;
+pub mod strict_json;
 pub mod subjects;
 pub mod telemetry;
 pub mod timestamp;

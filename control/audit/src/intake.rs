@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, AckKind, Message};
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -129,11 +129,10 @@ fn stream(replicas: usize) -> Config {
         name: AUDIT_INTAKE_STREAM.to_owned(),
         description: Some("audit rows of edges on their way to the database".to_owned()),
         subjects: vec![AUDIT_INTAKE.to_owned()],
-        retention: RetentionPolicy::Limits,
-        discard: DiscardPolicy::Old,
+        // The same as an edge makes when it comes first. No row is dropped for its age: it waits for the database.
+        retention: RetentionPolicy::WorkQueue,
         storage: StorageType::File,
         num_replicas: replicas,
-        max_age: DAY,
         max_message_size: MAX_MESSAGE_BYTES,
         ..Config::default()
     }

@@ -1,7 +1,5 @@
 //! Reads a heartbeat strictly: no unknown, no repeated member, nothing behind it.
 
-use std::collections::HashSet;
-use std::fmt;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -9,13 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use http::header::{self, HeaderMap, HeaderValue};
 use plexsphere_wire::heartbeat::Heartbeat;
+use plexsphere_wire::strict_json::{self, Rules};
 use plexsphere_wire::telemetry::{Encoding, InflateError, Inflater};
 use plexsphere_wire::{Code, NodeId, Problem, Timestamp};
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-const MAX_DEPTH: u8 = 32;
 const MAX_VERSION_BYTES: usize = 4_096;
 
 #[derive(Deserialize)]
@@ -58,13 +55,11 @@ pub(super) fn read(
             Problem::new(Code::RequestBodyTooLarge, "The body is larger than 8,192 bytes.")
         }
     })?;
-    let strict = |body: &[u8]| {
-        let mut json = serde_json::Deserializer::from_slice(body);
-        Strict(0).deserialize(&mut json).and_then(|()| json.end())
-    };
-    strict(body).map_err(|_| malformed("The body is not strict JSON."))?;
+    let text = std::str::from_utf8(body).map_err(|_| malformed("The body is not valid UTF-8."))?;
+    let admitted = Rules { nullable: &[], free_form: &["nat_summary"] };
+    strict_json::check(text, &admitted).map_err(|_| malformed("The body is not strict JSON."))?;
     let request: HeartbeatRequest<'_> =
-        serde_json::from_slice(body).map_err(|_| malformed("A member is missing, unknown or of another type."))?;
+        serde_json::from_str(text).map_err(|_| malformed("A member is missing, unknown or of another type."))?;
     if !request.nat_summary.get().starts_with('{') {
         return Err(malformed("The member nat_summary must be an object."));
     }
@@ -94,68 +89,6 @@ fn checksum(text: &str) -> Option<String> {
     }
     let bytes = STANDARD.decode(text).ok().filter(|bytes| text.len() == 44 && bytes.len() == 32)?;
     Some(HEXLOWER.encode(&bytes))
-}
-
-/// Walks a JSON value and fails at a repeated member, a NUL in a string, or more than 32 levels.
-struct Strict(u8);
-
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        if self.0 > MAX_DEPTH {
-            return Err(D::Error::custom("nested too deep"));
-        }
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("strict json")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
-        if text.contains('\0') { Err(E::custom("NUL in a string")) } else { Ok(()) }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(Strict(self.0 + 1))?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let mut names = HashSet::new();
-        while let Some(name) = members.next_key::<String>()? {
-            if name.contains('\0') || !names.insert(name) {
-                return Err(A::Error::custom("repeated member"));
-            }
-            members.next_value_seed(Strict(self.0 + 1))?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
