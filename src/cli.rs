@@ -137,7 +137,7 @@ pub(crate) struct DevArgs {
     /// The port for HTTPS and HTTP/3 on loopback; 0 takes a free one.
     #[arg(long, default_value_t = 8443)]
     pub(crate) https_port: u16,
-    /// A Prometheus remote-write receiver such as Mimir: its base URL.
+    /// A Prometheus remote-write receiver: the base URL of a Mimir, or a full URL that ends in `/write`.
     #[arg(long)]
     pub(crate) mimir_url: Option<String>,
     /// A Loki: its base URL.
