@@ -64,7 +64,7 @@ fn numbered(folder: &Path, name: &str) -> PathBuf {
 /// The folder of this process, held by a lock for as long as the process lives. Folders that nobody holds any more are
 /// left over from earlier processes and are removed here.
 fn process_folder(parent: &Path) -> (PathBuf, File) {
-    let root = parent.join("plexsphere-tests");
+    let root = parent.join(format!("plexsphere-tests-{}", user()));
     make_passable(&root);
     sweep(&root);
     let path = root.join(format!("{}-{:08x}", std::process::id(), fresh()));
@@ -75,6 +75,13 @@ fn process_folder(parent: &Path) -> (PathBuf, File) {
     lock.try_lock().expect("the lock of a new folder");
     fs::rename(new, held).expect("the lock takes its place");
     (path, lock)
+}
+
+/// Who runs the tests: another user's folder cannot be written to. Where there is no `/proc`, temporary folders are each
+/// user's own anyway.
+fn user() -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").map_or(0, |process| process.uid())
 }
 
 /// A number that differs between runs, without the clock: the address space is laid out at random.
