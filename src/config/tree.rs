@@ -118,6 +118,9 @@ pub struct TlsConfig {
     pub key_file: Option<PathBuf>,
 }
 
+/// The largest payload of a batch in the buffer.
+const MAX_PAYLOAD_BYTES: u64 = 2 << 20;
+
 impl Default for DatabaseConfig {
     fn default() -> Self {
         Self { url: "postgres://plexsphere@127.0.0.1:5432/plexsphere".to_owned(), max_connections: 24 }
@@ -174,6 +177,14 @@ impl Config {
         let cap = u64::try_from(self.edge.ingest.wire_bytes).unwrap_or(u64::MAX);
         if self.edge.quota.node_burst_bytes < cap || self.edge.quota.domain_burst_bytes < cap {
             return Err("a burst below `edge.ingest.wire_bytes` would refuse the largest batch for ever".to_owned());
+        }
+        if cap > MAX_PAYLOAD_BYTES {
+            return Err(format!("`edge.ingest.wire_bytes` must be at most {MAX_PAYLOAD_BYTES}: the buffer takes no more"));
+        }
+        if self.pipelines.inflated_bytes < self.edge.ingest.inflated_bytes
+            || self.pipelines.records < self.edge.ingest.records
+        {
+            return Err("the caps of `pipelines` must not be below those of `edge.ingest`".to_owned());
         }
         Ok(())
     }

@@ -20,10 +20,11 @@ impl Timestamp {
     /// 1970-01-01T00:00:00Z.
     pub const UNIX_EPOCH: Self = Self(OffsetDateTime::UNIX_EPOCH);
 
-    /// Takes a time of any offset, converts it to UTC and cuts it to the microsecond.
+    /// Takes a time of any offset, converts it to UTC and cuts it to the microsecond. A time whose UTC lies outside the
+    /// calendar becomes 1970; [`Self::parse`] refuses such texts before.
     #[must_use]
     pub fn new(time: OffsetDateTime) -> Self {
-        let utc = time.to_offset(UtcOffset::UTC);
+        let utc = time.checked_to_offset(UtcOffset::UTC).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let micros = utc.nanosecond() / 1_000;
         Self(utc.replace_nanosecond(micros * 1_000).unwrap_or(utc))
     }
@@ -43,12 +44,18 @@ impl Timestamp {
     /// Parses RFC 3339 with any offset and any fraction.
     ///
     /// # Errors
-    /// [`TimestampError`] when the text is anything else.
+    /// [`TimestampError`] when the text is anything else, or its time in UTC lies outside the years 0000 to 9999, which
+    /// no text could say again.
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
         if text.len() > 64 {
             return Err(TimestampError);
         }
-        OffsetDateTime::parse(text, &Rfc3339).map(Self::new).map_err(|_| TimestampError)
+        OffsetDateTime::parse(text, &Rfc3339)
+            .ok()
+            .and_then(|time| time.checked_to_offset(UtcOffset::UTC))
+            .filter(|utc| (0..=9_999).contains(&utc.year()))
+            .map(Self::new)
+            .ok_or(TimestampError)
     }
 
     /// The value as the `time` crate has it.
@@ -148,5 +155,14 @@ mod tests {
         assert_eq!(parsed.whole_second().to_string(), "2026-05-27T10:00:00Z");
         assert!(Timestamp::parse("2026-05-27T10:00:00").is_err());
         assert!(Timestamp::parse("yesterday").is_err());
+    }
+
+    #[test]
+    fn an_offset_that_leads_out_of_the_calendar_is_refused_and_does_not_panic() {
+        assert!(Timestamp::parse("9999-12-31T23:59:59-00:01").is_err());
+        assert!(Timestamp::parse("0000-01-01T00:00:00+00:01").is_err());
+        let last = Timestamp::parse("9999-12-31T23:59:59Z").unwrap();
+        assert_eq!(last.to_string(), "9999-12-31T23:59:59Z");
+        assert_eq!(last.plus(Duration::from_secs(u64::MAX)), last);
     }
 }
