@@ -2,6 +2,7 @@
 //! error with a bounded pause and ends only when it is told to.
 
 mod delivery;
+mod expiry;
 mod held;
 mod verdict;
 
@@ -71,6 +72,7 @@ pub(crate) async fn run(context: Arc<RouteContext>, drain: Duration) {
         deliveries: JoinSet::new(),
         verdicts: Verdicts::default(),
         pull: None,
+        swept_at: None,
         context,
     };
     while !consumer.context.stop.is_cancelled() {
@@ -86,6 +88,8 @@ struct Consumer {
     verdicts: Verdicts,
     /// Absent until it was looked up, and after every failure.
     pull: Option<PullConsumer>,
+    /// When messages that the breaker holds up were last looked through for old ones.
+    swept_at: Option<Instant>,
 }
 
 // === impl Consumer ===
@@ -98,7 +102,7 @@ impl Consumer {
             self.ended(ended);
         }
         let most = match self.breaker.gate(Instant::now()) {
-            Gate::Wait(pause) => return self.wait(pause.min(TICK)).await,
+            Gate::Wait(pause) => return self.wait_out(pause).await,
             // Deliveries from before the breaker opened are none of the probe's business.
             Gate::Probe if !self.deliveries.is_empty() => return self.wait(TICK).await,
             Gate::Flow if self.deliveries.len() >= CONCURRENCY => return self.wait(TICK).await,
@@ -115,6 +119,15 @@ impl Consumer {
                 self.wait(FETCH_PAUSE).await;
             }
         }
+    }
+
+    /// The breaker is open: nothing is tried, but what grows too old is buried before the server deletes it.
+    async fn wait_out(&mut self, pause: Duration) {
+        let due = self.sweep_due(Instant::now());
+        if due.is_zero() {
+            return self.sweep().await;
+        }
+        self.wait(pause.min(TICK).min(due)).await;
     }
 
     /// Waits for the end of a delivery, at most so long.

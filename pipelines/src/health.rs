@@ -107,6 +107,11 @@ impl Vitals {
         }
     }
 
+    /// Age of the oldest unacknowledged message at the last sample.
+    pub(crate) fn oldest_age(&self, route: Route) -> Duration {
+        Duration::from_secs(self.of(route).map_or(0, |vitals| vitals.oldest_seconds.load(Ordering::Relaxed)))
+    }
+
     pub(crate) fn dead_letter(&self, route: Route) {
         if let Some(vitals) = self.of(route) {
             vitals.dead_letter_at.store(self.elapsed_ms(), Ordering::Relaxed);

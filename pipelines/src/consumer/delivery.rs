@@ -63,10 +63,46 @@ struct Delivery<'a> {
     tally: Tally,
 }
 
+/// Buries messages without trying them.
+pub(super) struct Burial<'a> {
+    context: &'a RouteContext,
+}
+
 /// A message with what was in it.
 struct Opened<'a> {
     held: &'a Held,
     batch: Arc<Batch>,
+}
+
+// === impl Burial ===
+
+impl<'a> Burial<'a> {
+    pub(super) const fn new(context: &'a RouteContext) -> Self {
+        Self { context }
+    }
+
+    /// Makes dead letters of messages that are past the horizon: each is stored, then acknowledged. When one cannot be
+    /// stored the rest is given back; `false` then.
+    pub(super) async fn bury_all(&self, messages: &[Held]) -> bool {
+        let (mut inflater, mut stored) = (Inflater::new(), true);
+        let reply = Reply::failed("the sink was down until the batch was too old");
+        for held in messages {
+            let delivery = Delivery { context: self.context, domain: held.domain(), tally: Tally::default() };
+            if !stored || self.context.stop.is_cancelled() {
+                delivery.give_back(held).await;
+                continue;
+            }
+            let opened =
+                batch::open(held.subject(), held.headers(), held.payload(), &self.context.limits, &mut inflater);
+            stored = match opened {
+                Ok(batch) => {
+                    delivery.bury(&Opened { held, batch: Arc::new(batch) }, Reason::RetryExhausted, &reply).await
+                }
+                Err(poison) => delivery.bury_poison(held, &poison).await,
+            };
+        }
+        stored
+    }
 }
 
 // === impl Delivery ===
@@ -95,7 +131,7 @@ impl Delivery<'_> {
                     bytes += batch.bytes();
                     group.push(Opened { held, batch: Arc::new(batch) });
                 }
-                Err(poison) => self.bury_poison(held, &poison).await,
+                Err(poison) => drop(self.bury_poison(held, &poison).await),
             }
         }
         self.deliver_group(group).await;
@@ -158,7 +194,7 @@ impl Delivery<'_> {
             }
         }
         match (refused, partial) {
-            (Some(reply), _) => self.bury(opened, Reason::PermanentRejection, &reply).await,
+            (Some(reply), _) => drop(self.bury(opened, Reason::PermanentRejection, &reply).await),
             // No audit record may disappear without a trace.
             (None, Some(reply)) if opened.batch.signal == Signal::Audit => {
                 self.bury(opened, Reason::Partial, &reply).await;
@@ -240,7 +276,8 @@ impl Delivery<'_> {
     /// Gives the message back with a pause, or buries it when the server is about to delete it.
     async fn postpone(&self, opened: &Opened<'_>, reply: &Reply) {
         if age(opened.held.published(), self.context.clock.now()) >= self.context.horizon {
-            return self.bury(opened, Reason::RetryExhausted, reply).await;
+            self.bury(opened, Reason::RetryExhausted, reply).await;
+            return;
         }
         self.log(opened, reply, "delivery postponed");
         self.context.metrics.settled(reply.outcome, opened.batch.records());
@@ -252,7 +289,8 @@ impl Delivery<'_> {
         held.give_back(redelivery_delay(self.context.backoff_base, held.deliveries(), None)).await;
     }
 
-    async fn bury(&self, opened: &Opened<'_>, reason: Reason, reply: &Reply) {
+    /// Whether the dead letter is stored and the message acknowledged; it is given back when not.
+    async fn bury(&self, opened: &Opened<'_>, reason: Reason, reply: &Reply) -> bool {
         let held = opened.held;
         let letter = DeadLetter {
             domain: self.domain,
@@ -260,27 +298,30 @@ impl Delivery<'_> {
             detail: &reply.detail,
             ..self.letter(held, reason)
         };
-        if self.store(letter).await {
-            held.acknowledge().await;
-            let outcome = if reason == Reason::Partial { Outcome::Partial } else { Outcome::Permanent };
-            self.context.metrics.settled(outcome, opened.batch.records());
-        } else {
-            self.give_back(held).await;
-        }
+        let outcome = if reason == Reason::Partial { Outcome::Partial } else { Outcome::Permanent };
+        self.settle_buried(held, letter, (outcome, opened.batch.records())).await
     }
 
-    async fn bury_poison(&self, held: &Held, poison: &Poison) {
+    async fn bury_poison(&self, held: &Held, poison: &Poison) -> bool {
         let (reason, domain) = match poison {
             Poison::IdentityMismatch => (Reason::IdentityMismatch, None),
             Poison::PayloadInvalid(_) => (Reason::PayloadInvalid, self.domain),
         };
         let detail = crate::sink::printable(poison.to_string().as_bytes());
-        if self.store(DeadLetter { domain, detail: &detail, ..self.letter(held, reason) }).await {
+        let letter = DeadLetter { domain, detail: &detail, ..self.letter(held, reason) };
+        self.settle_buried(held, letter, (Outcome::Permanent, 0)).await
+    }
+
+    /// Stores the letter, then acknowledges the message and counts it; gives it back when the letter is not stored.
+    async fn settle_buried(&self, held: &Held, letter: DeadLetter<'_>, settled: (Outcome, usize)) -> bool {
+        let stored = self.store(letter).await;
+        if stored {
             held.acknowledge().await;
-            self.context.metrics.settled(Outcome::Permanent, 0);
+            self.context.metrics.settled(settled.0, settled.1);
         } else {
             self.give_back(held).await;
         }
+        stored
     }
 
     /// Buries one record as a batch of its own. Its batch id is new, because a sink that dedupes by batch would take it

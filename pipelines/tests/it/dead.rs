@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use plexsphere_pipelines::{Route, replay_dead, streams};
 use plexsphere_testkit::{eventually, logs};
 use plexsphere_wire::subjects;
@@ -154,6 +157,47 @@ async fn a_batch_that_is_retried_past_the_horizon_is_buried_before_the_server_de
     world.until_settled(Route::MimirMetrics).await;
     let [letter] = world.dead_letters().await.try_into().unwrap();
     assert_eq!(reason(&letter), "retry_exhausted");
+    world.end(running).await;
+}
+
+#[tokio::test]
+async fn while_the_breaker_is_open_all_that_grows_too_old_is_buried_without_an_attempt_and_the_rest_is_kept() {
+    const OLD: usize = 50;
+    let logs = logs::guard();
+    logs.expect(STORED);
+    let mut world = World::new().await;
+    world.config.topology.metrics_max_age_seconds = 600;
+    // The breaker opens at the first 401 and stays open for longer than the test lasts.
+    world.config.backoff_base_ms = 300_000;
+    world.receiver.script(|_| Answer::status(401));
+    let (system, ahead) = (plexsphere_pipelines::Clock::system(), Arc::new(AtomicU64::new(0)));
+    let seconds = Arc::clone(&ahead);
+    let clock = plexsphere_pipelines::Clock::from_fn(move || {
+        system.now().plus(std::time::Duration::from_secs(seconds.load(Ordering::SeqCst)))
+    });
+    let (client, config) = (world.nats.client().await, world.config.clone());
+    let running =
+        plexsphere_pipelines::Pipelines::start_with_clock(config, client, &mut world.registry, clock).await.unwrap();
+    world.publish(Signal::Metrics, &origin(), &metric("first", 1.0)).await;
+    eventually!(running.health().degraded, "the breaker opens");
+    let domains = [origin(), origin()];
+    for (n, from) in (0..OLD).zip(domains.iter().cycle()) {
+        world.publish(Signal::Metrics, from, &metric(&format!("m{n}"), 1.0)).await;
+    }
+    assert!(world.dead_letters().await.is_empty());
+    // The horizon of ten minutes of retention is five minutes.
+    ahead.store(301, Ordering::SeqCst);
+    eventually!(world.dead_letters().await.len() >= OLD, "all that is old is buried");
+    let letters = world.dead_letters().await;
+    assert!(letters.iter().all(|letter| reason(letter) == "retry_exhausted"));
+    assert_eq!(
+        letters.iter().filter(|letter| letter.headers.get("Plexsphere-Dead-Status").unwrap().as_str() == "0").count(),
+        OLD
+    );
+    ahead.store(0, Ordering::SeqCst);
+    world.publish(Signal::Metrics, &domains[0], &metric("young", 1.0)).await;
+    assert!(world.unacknowledged(Route::MimirMetrics).await >= 1);
+    assert_eq!(world.receiver.seen().len(), 1);
     world.end(running).await;
 }
 
