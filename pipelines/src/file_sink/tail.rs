@@ -27,7 +27,7 @@ pub struct TailFilter {
 pub struct Tail {
     root: PathBuf,
     filter: TailFilter,
-    offsets: BTreeMap<PathBuf, u64>,
+    pub(super) offsets: BTreeMap<PathBuf, u64>,
 }
 
 impl Tail {
@@ -53,19 +53,28 @@ impl Tail {
     /// [`ReadError`] when the folder or a segment cannot be read; the next call tries again from the same place.
     pub fn poll(&mut self) -> Result<Vec<(Signal, StoredRecord)>, ReadError> {
         let mut added = Vec::new();
+        // Committed when all went well: a segment that cannot be read must not take along what was read before it.
+        // Segments that are gone are forgotten with it.
+        let mut offsets = BTreeMap::new();
         for segment in read::segments(&self.root)? {
             let wanted = self.filter.domain.is_none_or(|domain| domain == segment.domain)
                 && self.filter.signal.is_none_or(|signal| signal == segment.signal);
             if !wanted {
                 continue;
             }
-            let offset = self.offsets.entry(segment.path.clone()).or_default();
-            let records =
-                follow(&segment, offset).map_err(|source| ReadError::Io { path: segment.path.clone(), source })?;
+            let mut offset = self.offsets.get(&segment.path).copied().unwrap_or_default();
+            let records = match follow(&segment, &mut offset) {
+                Ok(records) => records,
+                // It grew too old between the listing and now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(ReadError::Io { path: segment.path, source }),
+            };
+            offsets.insert(segment.path, offset);
             let node = self.filter.node;
             let records = records.into_iter().filter(|record| node.is_none_or(|node| node == record.node_id));
             added.extend(records.map(|record| (segment.signal, record)));
         }
+        self.offsets = offsets;
         added.sort_by_key(|(_, record)| record.accepted_at);
         Ok(added)
     }

@@ -180,6 +180,26 @@ fn a_tail_shows_each_record_once_as_groups_become_whole() {
     assert!(audit.poll().unwrap().is_empty());
 }
 
+#[test]
+fn a_segment_that_cannot_be_read_takes_nothing_from_a_tail_that_was_read_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = open(&config(folder.path())).unwrap();
+    sink.write(&[nth(0)], now()).unwrap();
+    let mut tail = Tail::from_start(folder.path(), TailFilter::default());
+    let [segment] = segments_of(folder.path()).try_into().unwrap();
+    let next = segment.with_file_name("000000000009.ndjson.zst");
+    fs::create_dir(&next).unwrap();
+    assert!(tail.poll().is_err());
+    fs::remove_dir(&next).unwrap();
+    assert_eq!(tail.poll().unwrap().len(), 1);
+    // A segment that is gone is forgotten, and one that cannot be found between listing and reading is no failure.
+    std::os::unix::fs::symlink(segment.with_file_name("nowhere"), &next).unwrap();
+    assert!(tail.poll().unwrap().is_empty());
+    fs::remove_file(&segment).unwrap();
+    assert!(tail.poll().unwrap().is_empty());
+    assert!(tail.offsets.is_empty());
+}
+
 /// One step of a life under fire.
 #[derive(Clone, Debug)]
 enum Step {
