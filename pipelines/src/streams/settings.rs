@@ -61,7 +61,8 @@ fn buffer(config: &TopologyConfig, signal: Signal, halvings: u32) -> StreamSetti
         "discard": "new",
         "max_age": nanos(config.max_age(signal)),
         "max_msg_size": MAX_MESSAGE_BYTES,
-        // The edge commits groups of batches in one durable write.
+        // Batches are published one by one. This is set so that they can be committed in groups without touching a stream
+        // that is already there.
         "allow_atomic": true,
     });
     complete(subjects::telemetry_stream(signal), body, config, (config.max_bytes(signal), halvings))
