@@ -100,6 +100,14 @@ pub struct Entry {
     /// The keys of its records, in order.
     #[serde(serialize_with = "write_keys", deserialize_with = "read_keys")]
     pub keys: Vec<RecordKey>,
+    /// Records of the batch that have no key and cannot be looked for; a run with any of them proves nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unkeyed: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn write_signal<S: Serializer>(signal: &Signal, serializer: S) -> Result<S::Ok, S::Error> {
@@ -212,6 +220,7 @@ mod tests {
             settled: Settled::Acknowledged,
             code: None,
             keys: vec![RecordKey(1), RecordKey(u64::MAX)],
+            unkeyed: 0,
         };
         let mut writer = LedgerWriter::create(&path).unwrap();
         writer.write(&entry).unwrap();

@@ -18,6 +18,9 @@ use crate::ledger::{self, Identity, RecordKey, Settled};
 /// Counts of one signal, in records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalCounts {
+    /// In the ledger, sent or not.
+    #[serde(default)]
+    pub made: u64,
     /// Sent at least once.
     pub sent: u64,
     /// Of batches that were answered with 202.
@@ -30,6 +33,9 @@ pub struct SignalCounts {
     pub duplicated: u64,
     /// Rows of this run's Nodes that the ledger does not name.
     pub unknown: u64,
+    /// Records of the ledger that have no key and cannot be looked for.
+    #[serde(default)]
+    pub unkeyed: u64,
 }
 
 /// The result of a comparison.
@@ -46,24 +52,43 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Whether every acknowledged record arrived and none arrived twice.
+    /// Whether the comparison proves that every acknowledged record arrived once.
+    ///
+    /// It proves nothing, and does not hold, when nothing was acknowledged of a signal that was made, or of all signals;
+    /// when rows of the ledger's Nodes are not in the ledger; when records or lines could not be compared. A torn end of
+    /// a file is no such line: what it held was not acknowledged to its stream.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.signals.values().all(|counts| counts.missing == 0 && counts.duplicated == 0)
+        let complete = |counts: &SignalCounts| {
+            (counts.made == 0 || counts.acknowledged > 0)
+                && counts.missing + counts.duplicated + counts.unknown + counts.unkeyed == 0
+        };
+        self.unreadable_lines == 0
+            && self.signals.values().all(complete)
+            && self.signals.values().any(|counts| counts.acknowledged > 0)
     }
 
     /// The counts as a table for people.
     #[must_use]
     pub fn table(&self) -> String {
         let mut out = format!(
-            "{:<8} {:>10} {:>12} {:>10} {:>8} {:>10} {:>8}\n",
-            "signal", "sent", "acknowledged", "arrived", "missing", "duplicated", "unknown"
+            "{:<8} {:>10} {:>12} {:>10} {:>8} {:>10} {:>8} {:>8}\n",
+            "signal", "sent", "acknowledged", "arrived", "missing", "duplicated", "unknown", "unkeyed"
         );
         for (signal, counts) in &self.signals {
             out.push_str(&format!(
-                "{signal:<8} {:>10} {:>12} {:>10} {:>8} {:>10} {:>8}\n",
-                counts.sent, counts.acknowledged, counts.arrived, counts.missing, counts.duplicated, counts.unknown
+                "{signal:<8} {:>10} {:>12} {:>10} {:>8} {:>10} {:>8} {:>8}\n",
+                counts.sent,
+                counts.acknowledged,
+                counts.arrived,
+                counts.missing,
+                counts.duplicated,
+                counts.unknown,
+                counts.unkeyed
             ));
+        }
+        if self.unreadable_lines > 0 {
+            out.push_str(&format!("{} lines of the sink are no rows\n", self.unreadable_lines));
         }
         out
     }
@@ -80,6 +105,7 @@ struct Fate {
 struct Expected {
     records: HashMap<(Signal, RecordKey), Fate>,
     nodes: HashSet<NodeId>,
+    unkeyed: HashMap<Signal, u64>,
 }
 
 #[derive(Deserialize)]
@@ -118,8 +144,12 @@ pub fn compare_all(ledgers: &[PathBuf], sink_root: &Path) -> io::Result<Counts> 
         counts.files += 1;
         read_segment(&path, signal, &mut expected, &mut counts)?;
     }
+    for (signal, unkeyed) in &expected.unkeyed {
+        counts.signals.entry(signal.as_str().to_owned()).or_default().unkeyed += unkeyed;
+    }
     for ((signal, _), fate) in &expected.records {
         let of_signal = counts.signals.entry(signal.as_str().to_owned()).or_default();
+        of_signal.made += 1;
         of_signal.sent += u64::from(fate.sent);
         of_signal.acknowledged += u64::from(fate.acknowledged);
         of_signal.arrived += u64::from(fate.rows > 0);
@@ -132,6 +162,7 @@ pub fn compare_all(ledgers: &[PathBuf], sink_root: &Path) -> io::Result<Counts> 
 impl Expected {
     fn take(&mut self, entry: &ledger::Entry) {
         self.nodes.insert(entry.node_id);
+        *self.unkeyed.entry(entry.signal).or_default() += entry.unkeyed;
         for key in &entry.keys {
             let fate = self.records.entry((entry.signal, *key)).or_default();
             fate.sent |= entry.attempts > 0;
@@ -185,6 +216,10 @@ fn read_segment(path: &Path, signal: Signal, expected: &mut Expected, counts: &m
             }
         }
         let Ok(row) = serde_json::from_slice::<Row<'_>>(&line) else {
+            if !line.ends_with(b"\n") {
+                counts.unfinished_files += 1;
+                return Ok(());
+            }
             counts.unreadable_lines += u64::from(!line.trim_ascii().is_empty());
             continue;
         };

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::FleetConfig;
 use super::recording::Recording;
+use super::result::{LEDGER_NOT_WRITTEN, RECORD_WITHOUT_KEY};
 use super::tally::Tally;
 use crate::api::NodeApi;
 use crate::collect::Collector;
@@ -216,6 +217,10 @@ async fn write(common: &Common, api: &NodeApi, pending: &Pending, settled: Settl
     let keys: Vec<RecordKey> =
         batch.records().iter().filter_map(|record| RecordKey::of_json(batch.signal, api.node(), record)).collect();
     let records = u64::try_from(keys.len()).unwrap_or(0);
+    let unkeyed = u64::try_from(batch.records().len() - keys.len()).unwrap_or(u64::MAX);
+    if unkeyed > 0 {
+        common.tally.failed(RECORD_WITHOUT_KEY, false);
+    }
     common.tally.settled(batch.signal, settled, records, pending.attempts > 0);
     let entry = Entry {
         node_id: api.node(),
@@ -225,8 +230,9 @@ async fn write(common: &Common, api: &NodeApi, pending: &Pending, settled: Settl
         settled,
         code: code.map(str::to_owned),
         keys,
+        unkeyed,
     };
     if common.ledger.send(entry).await.is_err() {
-        common.tally.failed("ledger_not_written", false);
+        common.tally.failed(LEDGER_NOT_WRITTEN, false);
     }
 }

@@ -74,6 +74,13 @@ pub struct PhaseResult {
     pub ledger: PathBuf,
 }
 
+/// Counted when the ledger did not take a line.
+pub(super) const LEDGER_NOT_WRITTEN: &str = "ledger_not_written";
+/// Counted when a record has nothing by which a sink's row could be recognised.
+pub(super) const RECORD_WITHOUT_KEY: &str = "record_without_key";
+/// Faults of the rig itself, after which its counts prove nothing.
+const RIG_FAULTS: [&str; 2] = [LEDGER_NOT_WRITTEN, RECORD_WITHOUT_KEY];
+
 /// Counts of one signal, in records; `made` is the sum of the settled ones once a phase has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalTotals {
@@ -196,19 +203,24 @@ impl FleetResult {
         }
     }
 
-    /// Whether nothing was lost: every made record acknowledged, events once and in order, and the sink, when it was
-    /// compared, complete and without duplicates.
+    /// Whether something was sent and nothing was lost: every made record acknowledged and in the ledger, events once and
+    /// in order, and the sink, when it was compared, complete and without duplicates. A run without a phase, or with one
+    /// in which nothing was acknowledged, proves nothing and does not hold.
     #[must_use]
     pub fn holds(&self) -> bool {
-        let acknowledged =
-            |phase: &PhaseResult| phase.signals.values().all(|totals| totals.made == totals.acknowledged);
+        let acknowledged = |phase: &PhaseResult| {
+            phase.signals.values().all(|totals| totals.made == totals.acknowledged)
+                && phase.signals.values().any(|totals| totals.acknowledged > 0)
+        };
+        let accounted = |phase: &PhaseResult| RIG_FAULTS.iter().all(|fault| !phase.errors.contains_key(*fault));
         let in_order = |phase: &PhaseResult| {
             phase
                 .events
                 .as_ref()
                 .is_none_or(|events| events.distrusted + events.repeated + events.backwards + events.missed == 0)
         };
-        self.phases.iter().all(|phase| acknowledged(phase) && in_order(phase))
+        !self.phases.is_empty()
+            && self.phases.iter().all(|phase| acknowledged(phase) && accounted(phase) && in_order(phase))
             && self.verification.as_ref().is_none_or(verify::Counts::holds)
     }
 }

@@ -200,9 +200,10 @@ fn signals(phases: &[PhaseResult]) -> String {
 }
 
 fn verification(counts: &verify::Counts) -> String {
-    let mut table = Table::new(&["signal", "sent", "acknowledged", "arrived", "missing", "duplicated"]);
+    let heads = ["signal", "sent", "acknowledged", "arrived", "missing", "duplicated", "unknown", "unkeyed"];
+    let mut table = Table::new(&heads);
     for (signal, one) in &counts.signals {
-        let numbers = [one.sent, one.acknowledged, one.arrived, one.missing, one.duplicated];
+        let numbers = [one.sent, one.acknowledged, one.arrived, one.missing, one.duplicated, one.unknown, one.unkeyed];
         let mut cells = vec![signal.clone()];
         cells.extend(numbers.map(|count| count.to_string()));
         table.judged(&cells, 4);
@@ -288,6 +289,22 @@ mod tests {
             let (opened, closed) = (format!("<{tag}"), format!("</{tag}>"));
             assert_eq!(page.matches(&opened).count(), page.matches(&closed).count(), "{tag}");
         }
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_happened_or_the_rig_failed_is_not_good() {
+        let bad = |change: fn(&mut FleetResult)| {
+            let mut changed = result(0);
+            change(&mut changed);
+            assert!(!changed.holds(), "{changed:?}");
+        };
+        assert!(result(0).holds());
+        bad(|result| result.phases.clear());
+        bad(|result| result.phases[1].signals.clear());
+        bad(|result| result.phases[1].signals = [("logs".to_owned(), SignalTotals::default())].into());
+        bad(|result| result.phases[0].errors = [("ledger_not_written".to_owned(), 1)].into());
+        bad(|result| result.phases[0].errors = [("record_without_key".to_owned(), 1)].into());
+        bad(|result| result.verification = Some(verify::Counts::default()));
     }
 
     #[test]

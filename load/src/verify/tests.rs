@@ -31,6 +31,7 @@ impl Rig {
                 settled: *settled,
                 code: None,
                 keys: keys.collect(),
+                unkeyed: 0,
             };
             writer.write(&entry).unwrap();
         }
@@ -72,7 +73,16 @@ fn sent_acknowledged_arrived_missing_and_duplicated_are_counted_per_record() {
     rig.segment("c.ndjson.zst", NodeId::from_bytes([8; 16]).unwrap(), &[1, 1]);
     rig.segment("notes.txt", rig.node, &[3]);
     let counts = rig.compare(&ledger);
-    let expected = SignalCounts { sent: 5, acknowledged: 3, arrived: 3, missing: 1, duplicated: 2, unknown: 1 };
+    let expected = SignalCounts {
+        made: 6,
+        sent: 5,
+        acknowledged: 3,
+        arrived: 3,
+        missing: 1,
+        duplicated: 2,
+        unknown: 1,
+        unkeyed: 0,
+    };
     assert_eq!(counts.signals["logs"], expected);
     assert_eq!((counts.files, counts.unreadable_lines, counts.unfinished_files), (3, 0, 0));
     assert!(!counts.holds());
@@ -85,6 +95,44 @@ fn a_run_whose_acknowledged_records_all_arrived_once_holds() {
     let ledger = rig.ledger(&[(&[1, 2], Settled::Acknowledged, 1), (&[3], Settled::Unsettled, 1)]);
     rig.segment("a.ndjson.zst", rig.node, &[1, 2, 3]);
     assert!(rig.compare(&ledger).holds());
+}
+
+#[test]
+fn a_comparison_that_proves_nothing_does_not_hold() {
+    let rig = Rig::new();
+    assert!(!rig.compare(&rig.ledger(&[])).holds(), "an empty ledger");
+    let ledger = rig.ledger(&[(&[1], Settled::Unsettled, 0)]);
+    assert!(!rig.compare(&ledger).holds(), "nothing acknowledged");
+    let ledger = rig.ledger(&[(&[1], Settled::Acknowledged, 1)]);
+    rig.segment("a.ndjson.zst", rig.node, &[1]);
+    rig.segment("b.ndjson.zst", NodeId::from_bytes([8; 16]).unwrap(), &[7]);
+    let good = rig.compare(&ledger);
+    assert!(good.holds(), "rows of another run's Nodes are none of ours");
+    let logs = good.signals["logs"];
+    for counts in [SignalCounts { unkeyed: 1, ..logs }, SignalCounts { acknowledged: 0, ..logs }] {
+        let signals = [("logs".to_owned(), logs), ("audit".to_owned(), counts)].into();
+        assert!(!Counts { signals, ..good.clone() }.holds(), "{counts:?}");
+    }
+    rig.segment("b.ndjson.zst", rig.node, &[7]);
+    assert!(!rig.compare(&ledger).holds(), "a row that the ledger does not name");
+    let path = rig.segment("b.ndjson.zst", rig.node, &[]);
+    fs::write(&path, zstd::bulk::compress(b"no row\n", 1).unwrap()).unwrap();
+    let counts = rig.compare(&ledger);
+    assert!(!counts.holds() && counts.unreadable_lines == 1, "{counts:?}");
+    fs::write(&path, zstd::bulk::compress(b"{\"node_id\":", 1).unwrap()).unwrap();
+    let counts = rig.compare(&ledger);
+    assert!(counts.holds() && (counts.unreadable_lines, counts.unfinished_files) == (0, 1), "{counts:?}");
+}
+
+#[test]
+fn records_without_a_key_are_counted_and_fail_the_comparison() {
+    let rig = Rig::new();
+    let path = rig.ledger(&[(&[1], Settled::Acknowledged, 1)]);
+    rig.segment("a.ndjson.zst", rig.node, &[1]);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.trim_end().replacen('{', "{\"unkeyed\":2,", 1) + "\n").unwrap();
+    let counts = rig.compare(&path);
+    assert!(!counts.holds() && counts.signals["logs"].unkeyed == 2, "{counts:?}");
 }
 
 #[test]
