@@ -8,7 +8,8 @@
 //! agent may send it again under the same batch id. The index of batch ids is therefore *in* the segment, in the same
 //! write as the records: whatever survives a crash, either both are there or neither is. When a partition is first
 //! touched, its segments are walked by their skippable frames, the tail that a crash tore is cut off, and the ids of
-//! the newest `remembered_batches` batches are kept; a batch that is among them is not written again.
+//! the newest `remembered_batches` batches are kept; a batch that is among them is not written again. A partition that is
+//! idle forgets them and is walked again when it is next touched.
 //!
 //! **One writer.** A process holds a lock on `<root>/.lock` as long as it lives. Replicas need folders of their own, and
 //! then a batch that is redelivered to another replica is written there too; a deployment that wants each record once
@@ -45,6 +46,10 @@ use crate::config::FileSinkConfig;
 
 /// Segments kept open for writing; the least recently written is closed first.
 const OPEN_SEGMENTS: usize = 256;
+/// A partition that nothing came to for so long gives the memory of its batches back.
+const IDLE: Duration = Duration::from_secs(600);
+/// Time between two looks for idle partitions.
+const IDLE_LOOK: Duration = Duration::from_secs(60);
 const LOCK_RETRY: Duration = Duration::from_millis(100);
 
 /// Why the folder cannot be used.
@@ -71,6 +76,8 @@ pub struct FileSink {
     root: PathBuf,
     rotation: Rotation,
     partitions: Mutex<BTreeMap<(DomainId, Signal), SharedPartition>>,
+    /// When idle partitions were last looked for.
+    looked_at: Mutex<Option<Timestamp>>,
     /// Held for its lock.
     _lock: File,
 }
@@ -107,7 +114,7 @@ impl FileSink {
                 .then(|| Duration::from_secs(u64::from(config.retention_days) * 86_400)),
             remembered: config.remembered_batches,
         };
-        Ok(Self { root, rotation, partitions: Mutex::new(BTreeMap::new()), _lock: lock })
+        Ok(Self { root, rotation, partitions: Mutex::new(BTreeMap::new()), looked_at: Mutex::new(None), _lock: lock })
     }
 
     /// The folder.
@@ -123,6 +130,7 @@ impl FileSink {
     /// What the file system said; nothing of the call is then acknowledged, and all of it may be written again.
     pub fn write(&self, parts: &[Slice], now: Timestamp) -> io::Result<Written> {
         let Some(first) = parts.first() else { return Ok(Written::default()) };
+        self.release_idle(now);
         let key = (first.batch().origin.domain, first.batch().signal);
         let partition = self.partition(key);
         let mut partition = partition.lock();
@@ -136,6 +144,20 @@ impl FileSink {
         let (domain, signal) = key;
         let new = || Partition::new(self.root.join(domain.to_string()).join(signal.as_str()));
         Arc::clone(self.partitions.lock().entry(key).or_insert_with(|| Arc::new(Mutex::new(new()))))
+    }
+
+    /// Gives back the memory of partitions that are idle, now and then.
+    fn release_idle(&self, now: Timestamp) {
+        let mut looked_at = self.looked_at.lock();
+        if looked_at.is_some_and(|last| now.since(last) < IDLE_LOOK) {
+            return;
+        }
+        *looked_at = Some(now);
+        drop(looked_at);
+        let partitions: Vec<_> = self.partitions.lock().values().map(Arc::clone).collect();
+        for mut partition in partitions.iter().filter_map(|partition| partition.try_lock()) {
+            partition.release_idle(now.minus(IDLE));
+        }
     }
 
     /// One more file is about to be opened: a partition that nobody is writing to gives its own back.

@@ -38,6 +38,10 @@ pub(super) struct Partition {
     /// Absent until the folder was walked, and again after a failed write: what is on disk is then unknown.
     segments: Option<Segments>,
     last_written: Option<Timestamp>,
+    /// The last call, whether it wrote or not.
+    last_touched: Option<Timestamp>,
+    /// The current segment and when it was begun, kept while the rest is forgotten: its age must go on counting.
+    opened: Option<(u64, Timestamp)>,
 }
 
 /// What is known about the folder once it was walked.
@@ -62,7 +66,7 @@ struct Index {
 
 impl Partition {
     pub(super) const fn new(folder: PathBuf) -> Self {
-        Self { folder, segments: None, last_written: None }
+        Self { folder, segments: None, last_written: None, last_touched: None, opened: None }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -80,12 +84,35 @@ impl Partition {
         }
     }
 
+    /// Forgets what is known about the folder when nothing came since `before`; the next write walks it again.
+    pub(super) fn release_idle(&mut self, before: Timestamp) {
+        if self.last_touched.is_some_and(|touched| touched < before)
+            && let Some(segments) = self.segments.take()
+        {
+            self.opened = Some((segments.current, segments.opened_at));
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn is_loaded(&self) -> bool {
+        self.segments.is_some()
+    }
+
     pub(super) fn append(&mut self, parts: &[Slice], now: Timestamp, rotation: &Rotation) -> io::Result<Written> {
         // Taken out, so that every early return below leaves the state unknown and the next write walks the folder.
         let mut segments = match self.segments.take() {
             Some(segments) => segments,
-            None => Segments::load(&self.folder, now, rotation)?,
+            None => {
+                let mut segments = Segments::load(&self.folder, now, rotation)?;
+                if let Some((number, opened_at)) = self.opened.take()
+                    && number == segments.current
+                {
+                    segments.opened_at = opened_at;
+                }
+                segments
+            }
         };
+        self.last_touched = Some(now);
         let mut fresh: Vec<(BatchKey, &Slice)> = Vec::with_capacity(parts.len());
         for part in parts {
             let key = frame::key(&part.batch().batch_id)

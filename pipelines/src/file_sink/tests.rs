@@ -111,6 +111,29 @@ fn a_segment_that_is_full_or_old_is_followed_by_another() {
 }
 
 #[test]
+fn an_idle_partition_gives_its_memory_back_and_still_knows_its_batches_and_its_age() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = open(&FileSinkConfig { segment_seconds: 3_600, ..config(folder.path()) }).unwrap();
+    let minutes = |minutes: u64| now().plus(Duration::from_secs(60 * minutes));
+    let audit = || {
+        let line = r#"{"source":"auditd","action":"a","outcome":"ok","timestamp":"2026-11-24T08:00:00Z"}"#;
+        Slice::whole(Arc::new(batch(Signal::Audit, &origin(1), &format!("{line}\n"))))
+    };
+    let partition = sink.partition((origin(1).domain, Signal::Logs));
+    let loaded = || partition.lock().is_loaded();
+    sink.write(&[nth(1)], now()).unwrap();
+    sink.write(&[audit()], minutes(10)).unwrap();
+    assert!(loaded());
+    sink.write(&[audit()], minutes(11)).unwrap();
+    assert!(!loaded());
+    assert_eq!(sink.write(&[nth(1)], minutes(12)).unwrap(), Written { batches: 0, duplicates: 1 });
+    sink.write(&[audit()], minutes(30)).unwrap();
+    assert!(!loaded());
+    sink.write(&[nth(2)], minutes(60)).unwrap();
+    assert_eq!(segments_of(folder.path()).len(), 2);
+}
+
+#[test]
 fn segments_past_their_retention_are_deleted_when_the_next_one_is_begun() {
     let folder = tempfile::tempdir().unwrap();
     let daily = FileSinkConfig { segment_bytes: 1, retention_days: 1, ..config(folder.path()) };
