@@ -334,9 +334,12 @@ impl Fanout {
         self.draining.store(true, Ordering::Release);
         let open = self.hub.connections();
         let pause = seconds(self.config.drain_seconds) / u32::try_from(open.len().max(1)).unwrap_or(u32::MAX);
+        // Paced by the clock and not by naps: a timer's grain would add up over many streams.
+        let mut next = tokio::time::Instant::now();
         for connection in open {
             self.hub.close(&connection, CloseReason::Drain);
-            tokio::time::sleep(pause).await;
+            next += pause;
+            tokio::time::sleep_until(next).await;
         }
     }
 }

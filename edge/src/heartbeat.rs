@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, StatusCode};
-use plexsphere_wire::heartbeat::{Heartbeat, HeartbeatBatch, HeartbeatVerdict, HeartbeatVerdicts};
+use plexsphere_wire::heartbeat::{HEADER_ERROR, Heartbeat, HeartbeatBatch, HeartbeatVerdict, HeartbeatVerdicts};
 use plexsphere_wire::{Code, NodeId, Problem, Timestamp, subjects};
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -222,6 +222,10 @@ impl Shard {
             Ok(Err(error)) => return tracing::info!(%error, subject = self.subject, "heartbeats were not settled"),
             Err(_) => return tracing::info!(subject = self.subject, "heartbeats were not settled in time"),
         };
+        // Control says itself that it cannot commit; the Nodes read 503 and try again.
+        if let Some(fault) = reply.headers.as_ref().and_then(|headers| headers.get(HEADER_ERROR)) {
+            return tracing::info!(fault = fault.as_str(), subject = self.subject, "heartbeats were not settled");
+        }
         let verdicts: HeartbeatVerdicts = match serde_json::from_slice(&reply.payload) {
             Ok(verdicts) => verdicts,
             Err(error) => return tracing::error!(%error, "verdicts cannot be read"),

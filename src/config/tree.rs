@@ -179,7 +179,9 @@ impl Config {
             return Err("a burst below `edge.ingest.wire_bytes` would refuse the largest batch for ever".to_owned());
         }
         if cap > MAX_PAYLOAD_BYTES {
-            return Err(format!("`edge.ingest.wire_bytes` must be at most {MAX_PAYLOAD_BYTES}: the buffer takes no more"));
+            return Err(format!(
+                "`edge.ingest.wire_bytes` must be at most {MAX_PAYLOAD_BYTES}: the buffer takes no more"
+            ));
         }
         if self.pipelines.inflated_bytes < self.edge.ingest.inflated_bytes
             || self.pipelines.records < self.edge.ingest.records

@@ -7,6 +7,9 @@ use crate::{NodeId, Timestamp};
 /// The most heartbeats one batch carries.
 pub const MAX_BATCH: usize = 500;
 
+/// Header of an empty reply: why control did not take a batch, such as `datastore_unavailable`.
+pub const HEADER_ERROR: &str = "Plexsphere-Error";
+
 /// One accepted heartbeat of an authenticated Node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {

@@ -141,18 +141,16 @@ impl Hub {
             shard.floor = sequence;
             shard.dropped_issued_at = None;
             shard.applied = sequence;
+            // A first load that broke off begins again, and would put its frames beside themselves.
+            shard.rings.clear();
+            shard.order.clear();
+            shard.bytes = 0;
         }
         self.applied.store(sequence, Ordering::Release);
     }
 
     /// Forgets everything, because the event stream is another one, and closes every stream.
     pub fn reset(&self) {
-        for shard in &self.shards {
-            let mut shard = shard.lock();
-            shard.rings.clear();
-            shard.order.clear();
-            shard.bytes = 0;
-        }
         self.begin(0);
         self.connections().iter().for_each(|connection| self.close(connection, CloseReason::BusReset));
     }

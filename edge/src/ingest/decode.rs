@@ -8,6 +8,7 @@ use plexsphere_wire::telemetry::{
     Encoding, InflateError, Inflater, Limits, PayloadFormat, Refusal, Signal, Summary, batch_id, rewrite, validate,
 };
 use plexsphere_wire::{Code, NodeId, Problem};
+use tokio::sync::Semaphore;
 
 /// The most idle inflaters that are kept.
 const MAX_IDLE: usize = 32;
@@ -61,19 +62,24 @@ impl From<DecodeRefusal> for super::Refused {
     }
 }
 
+/// A compressed body above this size is inflated away from the network threads: it may become a thousand times as large.
+const INLINE_COMPRESSED_BYTES: usize = 1_024;
+
 /// A pool of inflaters.
 #[derive(Clone)]
 pub struct Decoders {
     idle: Arc<Mutex<Vec<Inflater>>>,
     limits: Limits,
     offload_bytes: usize,
+    permits: Arc<Semaphore>,
 }
 
 impl Decoders {
     /// A pool that judges by `limits` and leaves the thread for bodies above `offload_bytes`.
     #[must_use]
     pub fn new(limits: Limits, offload_bytes: usize) -> Self {
-        Self { idle: Arc::default(), limits, offload_bytes }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { idle: Arc::default(), limits, offload_bytes, permits: Arc::new(Semaphore::new(cores * 2)) }
     }
 
     /// Inflates and judges a batch, where its size says.
@@ -87,9 +93,15 @@ impl Decoders {
         encoding: Encoding,
         wire: Bytes,
     ) -> Result<Decoded, DecodeRefusal> {
-        if wire.len() <= self.offload_bytes {
+        let inline = match encoding {
+            Encoding::Identity => self.offload_bytes,
+            Encoding::Gzip | Encoding::Zstd => self.offload_bytes.min(INLINE_COMPRESSED_BYTES),
+        };
+        if wire.len() <= inline {
             return self.decode_here(signal, node, encoding, wire);
         }
+        // Each batch at work may hold its inflated bytes twice, so their number bounds the memory.
+        let Ok(_permit) = self.permits.acquire().await else { return Err(DecodeRefusal::Internal) };
         let pool = self.clone();
         let work = tokio::task::spawn_blocking(move || pool.decode_here(signal, node, encoding, wire));
         work.await.unwrap_or(Err(DecodeRefusal::Internal))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use async_nats::connection::State;
+use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy, StorageType};
 use plexsphere_wire::subjects;
 use plexsphere_wire::telemetry::Signal;
 use tokio_util::sync::CancellationToken;
@@ -112,6 +113,14 @@ async fn stands(
     for signal in Signal::ALL {
         let name = subjects::telemetry_stream(signal);
         let stream = jetstream.get_stream(name).await.map_err(|error| format!("stream {name}: {error}"))?;
+        let settings = &stream.cached_info().config;
+        // What a 202 promises hangs on these: nothing is evicted, nothing lives in memory only, every route gets it.
+        if settings.retention != RetentionPolicy::Interest
+            || settings.discard != DiscardPolicy::New
+            || settings.storage != StorageType::File
+        {
+            return Err(format!("stream {name} has other settings than a receipt promises"));
+        }
         for (_, durable) in config.durables.iter().filter(|(of, _)| of == name) {
             stream.consumer_info(durable).await.map_err(|error| format!("consumer {durable}: {error}"))?;
         }

@@ -21,8 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::served::ServedVersions;
 use crate::store::reachability;
 
-/// The header of a reply without verdicts. Its value is one of [`ERROR_DATASTORE`] and [`ERROR_MALFORMED`].
-pub const HEADER_ERROR: &str = "Plexsphere-Error";
+pub use plexsphere_wire::heartbeat::HEADER_ERROR;
 /// The batch could not be written: the edge answers 503 `datastore_unavailable` at once.
 pub const ERROR_DATASTORE: &str = "datastore_unavailable";
 /// The batch is no `HeartbeatBatch`, or has more than 500 entries.
