@@ -14,6 +14,7 @@ use plexsphere_wire::directory::{DomainEntry, NodeEntry};
 use plexsphere_wire::envelope::parse_public_key;
 use plexsphere_wire::subjects::Origin;
 use plexsphere_wire::{DomainId, NodeId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use feed::follow;
 pub use lookup::{Lookup, LookupFault};
@@ -25,6 +26,7 @@ pub struct NodeRecord {
     pub entry: NodeEntry,
     /// Where its telemetry comes from.
     pub origin: Origin,
+    batches: Arc<Semaphore>,
 }
 
 impl NodeRecord {
@@ -32,9 +34,19 @@ impl NodeRecord {
     #[must_use]
     pub fn new(entry: NodeEntry) -> Self {
         let origin = Origin { domain: entry.domain, project: entry.project, node: entry.node };
-        Self { entry, origin }
+        Self { entry, origin, batches: Arc::new(Semaphore::new(BATCHES_AT_A_TIME)) }
+    }
+
+    /// A place among the batches that the Node may have under way here; `None` when all are taken.
+    #[must_use]
+    pub fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.batches).try_acquire_owned().ok()
     }
 }
+
+/// How many batches of one Node may be under way, so that one that sends slowly cannot take every place of the edge. An
+/// agent sends its three signals one by one.
+const BATCHES_AT_A_TIME: usize = 8;
 
 /// A Domain with its keys ready for use.
 #[derive(Debug)]
@@ -142,5 +154,30 @@ impl Directory {
     fn retain(&self, nodes: impl Fn(NodeId) -> bool, domains: impl Fn(DomainId) -> bool) {
         self.nodes.pin().retain(|node, _| nodes(*node));
         self.domains.pin().retain(|domain, _| domains(*domain));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plexsphere_wire::{ProjectId, ResourceId, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn one_node_cannot_take_every_place_and_gives_its_own_back() {
+        let now = Timestamp::from_unix_seconds(1_780_000_000);
+        let record = NodeRecord::new(NodeEntry {
+            node: NodeId::mint(now),
+            domain: DomainId::mint(now),
+            project: ProjectId::mint(now),
+            resource: ResourceId::mint(now),
+            credentials: Vec::new(),
+            deregistered: false,
+            pinned_kid: "k-1".to_owned(),
+        });
+        let mut held: Vec<_> = std::iter::from_fn(|| record.admit()).collect();
+        assert_eq!(held.len(), BATCHES_AT_A_TIME);
+        held.pop();
+        assert!(record.admit().is_some());
     }
 }

@@ -161,6 +161,7 @@ impl<B: IngestBuffer> Ingest<B> {
         if surface == SurfaceState::Starting {
             return Err(unavailable(5).into());
         }
+        let _own = record.admit().ok_or_else(|| unavailable(5))?;
         let _in_flight = self.in_flight.try_acquire().map_err(|_| unavailable(5))?;
         let wire = body.read(self.limits.wire_bytes, self.body_timeout).await.map_err(|fault| self.unread(fault))?;
         let weight = u64::try_from(wire.len()).unwrap_or(u64::MAX);

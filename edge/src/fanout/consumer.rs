@@ -225,7 +225,11 @@ impl EventBus {
         let mut judged = verify(&self.directory, subject, id, sequence, wire);
         let begun = self.clock.monotonic();
         // The relay may sign under a new key a moment before the directory tells of it.
-        while judged.as_ref().is_err_and(|rejection| *rejection == Rejection::Key)
+        // Of a Domain that nobody knows there is nothing to wait for, and everybody else would wait with it.
+        let known =
+            subjects::parse_event_subject(subject).is_some_and(|(domain, _)| self.directory.domain(domain).is_some());
+        while known
+            && judged.as_ref().is_err_and(|rejection| *rejection == Rejection::Key)
             && self.clock.monotonic().saturating_sub(begun) < KEY_PATIENCE
         {
             tokio::time::sleep(Duration::from_millis(20)).await;
