@@ -215,6 +215,10 @@ impl EventBody {
     /// The next bytes; an error breaks the response off.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CloseReason>>> {
         if self.connection.closed().is_none() {
+            // Whoever is still given what was before cannot take what is live yet, and does not stall.
+            if !self.opening.is_empty() || self.older.is_some() || !self.ring.is_empty() {
+                self.connection.queue.lock().taken_at = self.hub.now();
+            }
             if let Some(bytes) = self.opening.pop_front() {
                 return Poll::Ready(Some(Ok(bytes)));
             }

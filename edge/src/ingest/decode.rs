@@ -1,4 +1,4 @@
-//! Inflation and validation with reused buffers, away from the network threads when a body is large.
+//! Inflation and validation with reused buffers, away from the network threads when a body is, or may become, large.
 
 use std::sync::Arc;
 
@@ -62,8 +62,8 @@ impl From<DecodeRefusal> for super::Refused {
     }
 }
 
-/// A compressed body above this size is inflated away from the network threads: it may become a thousand times as large.
-const INLINE_COMPRESSED_BYTES: usize = 1_024;
+/// A gzip body above this size is inflated away from the network threads: it may become a thousand times as large.
+const INLINE_GZIP_BYTES: usize = 1_024;
 
 /// A pool of inflaters.
 #[derive(Clone)]
@@ -95,15 +95,21 @@ impl Decoders {
     ) -> Result<Decoded, DecodeRefusal> {
         let inline = match encoding {
             Encoding::Identity => self.offload_bytes,
-            Encoding::Gzip | Encoding::Zstd => self.offload_bytes.min(INLINE_COMPRESSED_BYTES),
+            Encoding::Gzip => self.offload_bytes.min(INLINE_GZIP_BYTES),
+            // A few bytes of zstd may become as much as the cap allows.
+            Encoding::Zstd => 0,
         };
         if wire.len() <= inline {
             return self.decode_here(signal, node, encoding, wire);
         }
         // Each batch at work may hold its inflated bytes twice, so their number bounds the memory.
-        let Ok(_permit) = self.permits.acquire().await else { return Err(DecodeRefusal::Internal) };
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| DecodeRefusal::Internal)?;
         let pool = self.clone();
-        let work = tokio::task::spawn_blocking(move || pool.decode_here(signal, node, encoding, wire));
+        let work = tokio::task::spawn_blocking(move || {
+            // Held by the work and not by the request, which may be given up while the work goes on.
+            let _permit = permit;
+            pool.decode_here(signal, node, encoding, wire)
+        });
         work.await.unwrap_or(Err(DecodeRefusal::Internal))
     }
 
