@@ -108,7 +108,13 @@ impl Directory {
 
     /// Enters or replaces a Node.
     pub fn put_node(&self, entry: NodeEntry) {
-        self.nodes.pin().insert(entry.node, Arc::new(NodeRecord::new(entry)));
+        let nodes = self.nodes.pin();
+        let mut record = NodeRecord::new(entry);
+        // Batches under way count against the same places, whatever else changed about the Node.
+        if let Some(known) = nodes.get(&record.entry.node) {
+            record.batches = Arc::clone(&known.batches);
+        }
+        nodes.insert(record.entry.node, Arc::new(record));
     }
 
     /// Enters or replaces a Domain.
