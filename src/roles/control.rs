@@ -315,7 +315,13 @@ fn write_token(path: &Path, token: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let part = path.with_extension("part");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    // A leftover, or a link that somebody laid there, must not lend the token its mode.
+    if let Err(error) = std::fs::remove_file(&part)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
     file.write_all(token.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(part, path)

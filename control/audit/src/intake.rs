@@ -182,7 +182,7 @@ impl Task for AuditIntakeSweeper {
     }
 
     async fn run(&self) -> Result<Progress, Fault> {
-        // Twice the stream's age: a message is gone from the stream long before it is forgotten here.
+        // Far longer than a message is delivered again.
         let before = self.0.clock().now().minus(2 * DAY);
         let swept = sqlx::query(store::FORGET).bind(before.inner()).execute(self.0.db().pool()).await?;
         Ok(Progress::done(swept.rows_affected()))

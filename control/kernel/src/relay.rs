@@ -166,7 +166,8 @@ impl Relay {
         let now = self.began.elapsed();
         let batch = state.shards.read(&self.parts.db, now, &state.waits.blocked(now), PASS_ROWS).await?;
         let full = batch.read == PASS_ROWS;
-        let mut again_in = if full { Some(Duration::ZERO) } else { batch.held_back.then_some(HELD_BACK) };
+        // Rows that are held back come last, so that all others were read; to look again at once would only spin.
+        let mut again_in = if batch.held_back { Some(HELD_BACK) } else { full.then_some(Duration::ZERO) };
         let work = self.sealed(batch.domains, state, now).await?;
         let ends: Vec<DomainEnd> = futures_util::stream::iter(work)
             .map(|work| self.publish(work))

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request};
 use axum::routing::{MethodFilter, MethodRouter};
 use bytes::Bytes;
@@ -119,7 +120,7 @@ fn methods(list: &[Arc<Operation>], gates: &Arc<Gates>) -> MethodRouter {
     for operation in list {
         let Ok(filter) = MethodFilter::try_from(operation.method.clone()) else { continue };
         let (operation, gates) = (Arc::clone(operation), Arc::clone(gates));
-        router = router.on(filter, move |params: RawPathParams, request: Request| {
+        router = router.on(filter, move |params: Result<RawPathParams, RawPathParamsRejection>, request: Request| {
             let (operation, gates) = (Arc::clone(&operation), Arc::clone(&gates));
             async move { run(operation, gates, params, request).await }
         });
@@ -145,10 +146,19 @@ fn methods(list: &[Arc<Operation>], gates: &Arc<Gates>) -> MethodRouter {
     })
 }
 
-async fn run(operation: Arc<Operation>, gates: Arc<Gates>, params: RawPathParams, request: Request) -> Response<Body> {
+async fn run(
+    operation: Arc<Operation>,
+    gates: Arc<Gates>,
+    params: Result<RawPathParams, RawPathParamsRejection>,
+    request: Request,
+) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let correlation = correlation_id(&parts.headers, gates.clock.as_ref());
     let path = parts.uri.path().to_owned();
+    // A parameter that is no UTF-8 behind its escapes names nothing.
+    let Ok(params) = params else {
+        return respond(Err(Problem::new(Code::NotFound, "There is no such route.")), &path, &correlation);
+    };
     let params = PathParams(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect());
     let work = pass(operation, gates, &parts, params, body, correlation.clone());
     let outcome = tokio::time::timeout(DEADLINE, AssertUnwindSafe(work).catch_unwind()).await;

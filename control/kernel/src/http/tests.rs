@@ -150,6 +150,7 @@ async fn gates_answer_in_their_order() {
     let nil = "/denied/00000000-0000-0000-0000-000000000000";
     let table: &[(&str, Option<&str>, &str, u16, &str)] = &[
         ("/nowhere", Some("psk_good"), GOOD, 404, "not_found"),
+        ("/managed/%ff", Some("psk_good"), GOOD, 404, "not_found"),
         (&managed, None, &big, 401, "unauthenticated"),
         (&managed, Some("garbage"), GOOD, 401, "unauthenticated"),
         (&managed, Some("nsk_plexd_x"), GOOD, 401, "unauthenticated"),
