@@ -100,8 +100,8 @@ impl Guard {
         let expected = self.record.expected.lock().clone();
         let lines = self.record.lines.lock();
         let grave = lines.iter().filter(|line| line.level <= Level::WARN);
-        let grave = grave
-            .filter(|line| !NOISE.iter().any(|(target, part)| line.target == *target && line.text.contains(part)));
+        let grave =
+            grave.filter(|line| !NOISE.iter().any(|(target, part)| line.target == *target && line.text.contains(part)));
         grave.filter(|line| !expected.iter().any(|part| line.to_string().contains(part.as_str()))).cloned().collect()
     }
 }
