@@ -80,16 +80,12 @@ kinds! {
     ReachabilitySweeper = "reachability-sweeper", Drop, RetryUnready, Some("mesh-reachability-sweeper");
     /// Frees mesh addresses whose cooling is over.
     AllocationSweeper = "allocation-sweeper", Drop, Retry, None;
-    /// Ends tokens and credentials that have expired.
-    CredentialSweeper = "credential-sweeper", Drop, Retry, None;
     /// Retires rotated secrets, and removes API tokens long past their end.
     ApiTokenSweeper = "api-token-sweeper", Drop, Retry, None;
     /// Removes bootstrap tokens long past their end.
     BootstrapTokenSweeper = "bootstrap-token-sweeper", Drop, Retry, None;
     /// Removes Node Secret Keys that were revoked long ago.
     NskRevokedSweeper = "nsk-revoked-sweeper", Drop, Retry, None;
-    /// Forgets idempotency records that have expired.
-    IdempotencySweeper = "idempotency-sweeper", Drop, Retry, None;
 }
 
 #[cfg(test)]
