@@ -12,7 +12,8 @@
 //! - **I3** `last_heartbeat_at` never moves backwards; reads judge by the timestamps, not by the sweeper.
 //! - **I4** A heartbeat is answered after its commit, and writes neither event nor audit row.
 //! - **I5** Every member of a pull is always present; two pulls over one state are byte-equal.
-//! - **I6** A pull shows one state of the database; the peer list of a version is read and rendered once.
+//! - **I6** A pull shows one state of the database; only its peer list may be another moment's, and never one from before
+//!   the pull. The list of a version is read and rendered once, and a pull waits for two readings at most.
 //! - **I7** No seed of a pre-shared key leaves this context, and none rests unsealed.
 //!
 //! Seams: offers [`plexsphere_kernel::seams::MeshMembership`], operations, tasks; needs [`PolicyBlock`],

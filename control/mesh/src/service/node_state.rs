@@ -147,46 +147,46 @@ impl NodeStates {
         let reachability = head.reachability.at(now, &head.policy);
         let remembered = Remembered { at: now, domain: head.domain, reachability, texts: texts.clone() };
         self.remembered.insert(node, remembered);
-        self.served.note(node, head.mesh_version, head.node_version);
+        // The list may be older or newer than the head that was read beside it.
+        self.served.note(node, list.mesh_version(), head.node_version);
         Ok(Parts { list, reachability, texts })
     }
 
-    /// One state of the database: a single statement where the list of its version is at hand and nobody else is to be
-    /// asked, else one REPEATABLE READ transaction. Who finds the list missing waits for whoever is reading it, without
-    /// a connection in hand, and looks again.
+    /// What a pull is made of: a single statement where a list is at hand and nobody else is to be asked, else one
+    /// REPEATABLE READ transaction. Any list will do that is at least as new as the head read on arrival. Who finds none
+    /// waits for whoever is reading one, without a connection in hand, and then takes that or reads the next: two
+    /// readings at most stand before an answer, however fast the mesh version moves.
     async fn snapshot(&self, node: NodeId) -> Result<(Head, Arc<PeerList>, BlockTexts), ReadRefusal> {
-        loop {
-            let head = peers::head(self.db.pool(), node).await?.ok_or(ReadRefusal::NotFound)?;
-            let slot = self.lists.slot(head.domain);
-            let cached = slot.at(head.mesh_version);
-            if let (Some(list), true) = (&cached, self.blocks.is_empty()) {
-                return Ok((head, Arc::clone(list), BlockTexts::default()));
-            }
-            let loading = match cached {
-                Some(_) => None,
-                None => Some(slot.loading.lock().await),
-            };
-            if loading.is_some() && slot.newest().is_some_and(|list| list.mesh_version() >= head.mesh_version) {
-                continue;
-            }
-            let mut tx = self.db.snapshot().await?;
-            let head = peers::head(&mut *tx, node).await?.ok_or(ReadRefusal::NotFound)?;
-            let list = match slot.at(head.mesh_version) {
-                Some(list) => list,
-                None => {
-                    let views = peers::list(&mut tx, head.domain).await?;
-                    let list = Arc::new(PeerList::render(head.mesh_version, &views).map_err(|error| {
-                        tracing::error!(%error, "a peer has no json form");
-                        Fault::Invariant("a peer has a json form")
-                    })?);
-                    slot.keep(&list);
-                    list
-                }
-            };
-            drop(loading);
-            let texts = self.blocks.read(&mut tx, node).await?;
-            return Ok((head, list, texts));
+        let arrival = peers::head(self.db.pool(), node).await?.ok_or(ReadRefusal::NotFound)?;
+        let slot = self.lists.slot(arrival.domain);
+        let mut ready = slot.since(arrival.mesh_version);
+        let mut loading = None;
+        if ready.is_none() {
+            let turn = slot.loading.lock().await;
+            ready = slot.since(arrival.mesh_version);
+            // The turn is kept by who has to read.
+            loading = ready.is_none().then_some(turn);
         }
+        if let (Some(list), true) = (&ready, self.blocks.is_empty()) {
+            return Ok((arrival, Arc::clone(list), BlockTexts::default()));
+        }
+        let mut tx = self.db.snapshot().await?;
+        let head = peers::head(&mut *tx, node).await?.ok_or(ReadRefusal::NotFound)?;
+        let list = match ready {
+            Some(list) => list,
+            None => {
+                let views = peers::list(&mut tx, head.domain).await?;
+                let list = Arc::new(PeerList::render(head.mesh_version, &views).map_err(|error| {
+                    tracing::error!(%error, "a peer has no json form");
+                    Fault::Invariant("a peer has a json form")
+                })?);
+                slot.keep(&list);
+                list
+            }
+        };
+        drop(loading);
+        let texts = self.blocks.read(&mut tx, node).await?;
+        Ok((head, list, texts))
     }
 
     fn remembered(&self, node: NodeId) -> Option<Parts> {

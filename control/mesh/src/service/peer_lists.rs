@@ -24,9 +24,9 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// The list of exactly this version.
-    pub(crate) fn at(&self, mesh_version: i64) -> Option<Arc<PeerList>> {
-        self.newest().filter(|list| list.mesh_version() == mesh_version)
+    /// The newest list, unless it is older than this version.
+    pub(crate) fn since(&self, mesh_version: i64) -> Option<Arc<PeerList>> {
+        self.newest().filter(|list| list.mesh_version() >= mesh_version)
     }
 
     /// The newest list there is.

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::io::Read as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -90,6 +91,38 @@ async fn ten_thousand_peers_are_pulled_from_one_rendered_list() {
     flate2::read::GzDecoder::new(packed.body.as_slice()).read_to_end(&mut unpacked).unwrap();
     assert_eq!(unpacked, first);
     assert!(packed.body.len() < first.len());
+}
+
+/// I6: whoever waits for a list takes the first one that is no older than its own arrival.
+#[tokio::test(flavor = "multi_thread")]
+async fn pulls_share_few_readings_of_the_list_while_nodes_join_all_the_time() {
+    const PULLS: usize = 24;
+    let world = Arc::new(world().await);
+    let node = world.join().await;
+    let fill = "
+        INSERT INTO mesh.peers (peer_id, node_id, domain_id, project_id, public_key, mesh_ip, node_version_at, created_at)
+        SELECT gen_random_uuid(), gen_random_uuid(), $1, $1, decode(lpad(to_hex(n), 64, '0'), 'hex'),
+               '100.65.0.0'::inet + n, now(), now()
+        FROM generate_series(1, 5000) n";
+    sqlx::query(fill).bind(world.domain.uuid()).execute(&world.db.pool()).await.unwrap();
+    let joining = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move {
+            loop {
+                world.join().await;
+            }
+        }
+    });
+    let pulls = (0..PULLS).map(|_| {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { world.pull(node).await.matches("node_id").count() })
+    });
+    let pulled = futures_util::future::join_all(pulls.collect::<Vec<_>>());
+    let pulled = tokio::time::timeout(Duration::from_secs(60), pulled).await.expect("every pull is answered");
+    joining.abort();
+    // Each reading is of another moment, and so of another number of Peers.
+    let readings: HashSet<usize> = pulled.into_iter().map(Result::unwrap).collect();
+    assert!(readings.len() <= PULLS / 3, "{PULLS} pulls took {} readings", readings.len());
 }
 
 struct Policy(&'static str);
