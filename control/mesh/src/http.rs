@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY};
 use http::{HeaderMap, Method};
+use plexsphere_kernel::Authenticated;
 use plexsphere_kernel::http::{Call, Gate, Operation, Reply};
 use plexsphere_wire::{Code, NodeId, Problem};
 
-use crate::service::node_state::NodeStates;
+use crate::service::node_state::{NodeStates, Puller};
 
 pub(crate) use schemas::ReachabilityView;
 
@@ -44,7 +45,7 @@ fn get_node_state(states: Arc<NodeStates>) -> Operation {
         .handler(move |call: Call| {
             let states = Arc::clone(&states);
             async move {
-                let pull = states.pull(node(&call)?, takes_gzip(&call.headers)).await?;
+                let pull = states.pull(node(&call)?, puller(&call)?, takes_gzip(&call.headers)).await?;
                 let reply = Reply::bytes("application/json", pull.body).header(VARY, "Accept-Encoding");
                 Ok(if pull.gzip { reply.header(CONTENT_ENCODING, "gzip") } else { reply })
             }
@@ -73,6 +74,14 @@ fn get_node_reachability(states: Arc<NodeStates>) -> Operation {
 /// The Node that the path names; the gate has read it before.
 fn node(call: &Call) -> Result<NodeId, Problem> {
     call.params.id(ID, Code::NodeNotFound)
+}
+
+/// Who pulls; of Nodes, the gate lets only the named one through.
+fn puller(call: &Call) -> Result<Puller, Problem> {
+    Ok(match call.caller()? {
+        Authenticated::Node(_) => Puller::Node,
+        Authenticated::Operator { .. } => Puller::Operator,
+    })
 }
 
 /// Whether the caller takes gzip (RFC 9110, section 12.5.3): named, or covered by `*`, with a weight above zero.

@@ -32,6 +32,6 @@ pub use mesh::{Mesh, MeshConfig, MeshParts, bump_nodes};
 pub use model::reachability::{Reachability, ReachabilityState, state_of};
 pub use service::heartbeats::{ERROR_DATASTORE, ERROR_MALFORMED, HEADER_ERROR, HeartbeatResponder, Heartbeats};
 pub use service::membership::{Membership, psk_aad};
-pub use service::node_state::{NodeStates, Pull, ReadRefusal};
+pub use service::node_state::{NodeStates, Pull, Puller, ReadRefusal};
 pub use service::sweepers::{AllocationSweeper, ReachabilitySweeper};
 pub use store::STATEMENTS;

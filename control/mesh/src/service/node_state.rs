@@ -42,6 +42,15 @@ impl From<ReadRefusal> for Problem {
     }
 }
 
+/// Who pulls a Node's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Puller {
+    /// The Node itself, which then has what it was served.
+    Node,
+    /// Somebody who looks at it. The Node has nothing of that, so it counts for no reconciliation.
+    Operator,
+}
+
 /// An answer in one coding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pull {
@@ -115,12 +124,12 @@ impl NodeStates {
     ///
     /// # Errors
     /// [`ReadRefusal`].
-    pub async fn pull(&self, node: NodeId, gzip: bool) -> Result<Pull, ReadRefusal> {
+    pub async fn pull(&self, node: NodeId, by: Puller, gzip: bool) -> Result<Pull, ReadRefusal> {
         let in_outage = self.outage.lock().is_some_and(|until| self.clock.now() < until);
         let from_memory = if in_outage { self.remembered(node) } else { None };
         let parts = match from_memory {
             Some(parts) => parts,
-            None => match self.read(node).await {
+            None => match self.read(node, by).await {
                 Ok(parts) => parts,
                 Err(ReadRefusal::Fault(fault)) if fault.is_unreachable() => {
                     self.note_outage(&fault);
@@ -141,14 +150,16 @@ impl NodeStates {
         }
     }
 
-    async fn read(&self, node: NodeId) -> Result<Parts, ReadRefusal> {
+    async fn read(&self, node: NodeId, by: Puller) -> Result<Parts, ReadRefusal> {
         let (head, list, texts) = self.snapshot(node).await?;
         let now = self.clock.now();
         let reachability = head.reachability.at(now, &head.policy);
         let remembered = Remembered { at: now, domain: head.domain, reachability, texts: texts.clone() };
         self.remembered.insert(node, remembered);
-        // The list may be older or newer than the head that was read beside it.
-        self.served.note(node, list.mesh_version(), head.node_version);
+        if by == Puller::Node {
+            // The list may be older or newer than the head that was read beside it.
+            self.served.note(node, list.mesh_version(), head.node_version);
+        }
         Ok(Parts { list, reachability, texts })
     }
 

@@ -12,7 +12,7 @@ use plexsphere_kernel::{
     AuditLog, AuditRecord, Authenticated, Authenticator, Authorizer, Clock as _, Decision, Fault, ObjectRef, Principal,
     PrincipalScope, Subject, Tx,
 };
-use plexsphere_mesh::{Blocks, PolicyBlock, ReadRefusal, SessionsBlock};
+use plexsphere_mesh::{Blocks, PolicyBlock, Puller, ReadRefusal, SessionsBlock};
 use plexsphere_testkit::logs;
 use plexsphere_wire::{DenialReason, NodeId, PrincipalId, Problem, ResourceId};
 use serde_json::Value;
@@ -35,7 +35,7 @@ async fn a_lone_node_pulls_every_member_in_its_order_and_empty_form() {
     let pulled: Value = serde_json::from_str(&world.pull(node).await).unwrap();
     assert_eq!(pulled["reachability"]["last_heartbeat_at"], "2027-01-15T08:00:00Z");
     world.leave(node).await;
-    assert!(matches!(world.mesh.states().pull(node, false).await, Err(ReadRefusal::NotFound)));
+    assert!(matches!(world.mesh.states().pull(node, Puller::Node, false).await, Err(ReadRefusal::NotFound)));
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn two_pulls_are_byte_equal_sorted_and_without_oneself_in_both_codings() {
     let own = nodes[2];
     let first = world.pull(own).await;
     assert_eq!(first, world.pull(own).await);
-    let packed = world.mesh.states().pull(own, true).await.unwrap();
+    let packed = world.mesh.states().pull(own, Puller::Node, true).await.unwrap();
     let mut unpacked = String::new();
     flate2::read::GzDecoder::new(packed.body.as_slice()).read_to_string(&mut unpacked).unwrap();
     assert!(packed.gzip);
@@ -74,16 +74,16 @@ async fn ten_thousand_peers_are_pulled_from_one_rendered_list() {
         FROM generate_series(1, 9999) n";
     sqlx::query(fill).bind(world.domain.uuid()).execute(&world.db.pool()).await.unwrap();
     let states = world.mesh.states();
-    let first = states.pull(node, false).await.unwrap().body;
+    let first = states.pull(node, Puller::Node, false).await.unwrap().body;
     assert!((1_300_000..10 * 1024 * 1024).contains(&first.len()), "{}", first.len());
     // Without their rows, only a list read before can answer: the version has not moved.
     let sql = "DELETE FROM mesh.peers WHERE node_id <> $1";
     sqlx::query(sql).bind(node.uuid()).execute(&world.db.pool()).await.unwrap();
-    let packed = states.pull(node, true).await.unwrap();
+    let packed = states.pull(node, Puller::Node, true).await.unwrap();
     let mut slowest = Duration::ZERO;
     for _ in 0..20 {
         let begun = Instant::now();
-        assert_eq!(states.pull(node, true).await.unwrap(), packed);
+        assert_eq!(states.pull(node, Puller::Node, true).await.unwrap(), packed);
         slowest = slowest.max(begun.elapsed());
     }
     assert!(slowest < Duration::from_millis(200), "{slowest:?}");
@@ -167,7 +167,7 @@ async fn a_failing_provider_fails_the_pull_but_unknown_sessions_are_said() {
     }
     let world = world_with(Blocks { policy: Some(Arc::new(Broken)), ..Blocks::default() }).await;
     let node = world.join().await;
-    assert!(matches!(world.mesh.states().pull(node, false).await, Err(ReadRefusal::Fault(_))));
+    assert!(matches!(world.mesh.states().pull(node, Puller::Node, false).await, Err(ReadRefusal::Fault(_))));
 }
 
 /// Callers by the text of their bearer: a Node by its id behind `nsk_`, anything else an operator without relations,
@@ -267,5 +267,18 @@ async fn the_gate_tells_own_from_foreign_and_absence_only_to_those_who_may_know(
             let (status, coding, body) = call(&world, &path, &bearer).await;
             assert_eq!((status, code(&body).as_str(), coding), (expected.0, expected.1, None));
         }
+    }
+}
+
+#[tokio::test]
+async fn only_a_pull_of_the_nodes_own_settles_what_it_missed() {
+    let world = world().await;
+    let node = world.join().await;
+    world.clock.advance(30);
+    let state = format!("/v1/nodes/{node}/state");
+    for (bearer, is_missing) in [("admin".to_owned(), true), (format!("nsk_{node}"), false)] {
+        assert_eq!(call(&world, &state, &bearer).await.0, 200);
+        world.mesh.heartbeats().flush_served().await.unwrap();
+        assert_eq!(world.accept(vec![world.beat(node)]).await[0].reconcile, is_missing, "{bearer}");
     }
 }

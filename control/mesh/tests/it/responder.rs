@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use async_nats::Client;
 use plexsphere_kernel::tasks::Service as _;
 use plexsphere_kernel::{Clock as _, Database};
-use plexsphere_mesh::{Blocks, ERROR_DATASTORE, ERROR_MALFORMED, HEADER_ERROR};
+use plexsphere_mesh::{Blocks, ERROR_DATASTORE, ERROR_MALFORMED, HEADER_ERROR, Puller};
 use plexsphere_testkit::{eventually, logs, nats, nats_own, postgres_own};
 use plexsphere_wire::NodeId;
 use plexsphere_wire::heartbeat::{HeartbeatBatch, HeartbeatVerdicts};
@@ -82,7 +82,7 @@ async fn restarts_of_the_bus_and_the_database_are_survived_and_a_database_fault_
     let (task, cancel) = start(&world, nats.client().await);
     let edge = nats.client().await;
     eventually!(matches!(ask(&edge, 0, batch(&world, &[node])).await, Some(Ok(_))), "the responder listens");
-    let warm = world.mesh.states().pull(node, true).await.unwrap();
+    let warm = world.mesh.states().pull(node, Puller::Node, true).await.unwrap();
     assert!(warm.gzip);
     let cold = world.join().await;
 
@@ -99,10 +99,10 @@ async fn restarts_of_the_bus_and_the_database_are_survived_and_a_database_fault_
     let begun = Instant::now();
     assert_eq!(world.pull(node).await, stale);
     assert!(begun.elapsed() < Duration::from_secs(1), "the database is not asked again at once");
-    let refused = world.mesh.states().pull(cold, false).await.unwrap_err();
+    let refused = world.mesh.states().pull(cold, Puller::Node, false).await.unwrap_err();
     assert_eq!(plexsphere_wire::Problem::from(refused).code(), plexsphere_wire::Code::DatastoreUnavailable);
     world.clock.advance(600);
-    assert!(world.mesh.states().pull(node, false).await.is_err(), "too old");
+    assert!(world.mesh.states().pull(node, Puller::Node, false).await.is_err(), "too old");
 
     server.restart().await;
     eventually!(matches!(ask(&edge, 0, batch(&world, &[node])).await, Some(Ok(_))), "the database is back");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use plexsphere_kernel::seams::{Join, JoinRefusal, Joined, LeaveReason, MeshMembership};
 use plexsphere_kernel::{Clock, Database, KekRing, MIGRATOR};
-use plexsphere_mesh::{Blocks, Mesh, MeshConfig, MeshParts};
+use plexsphere_mesh::{Blocks, Mesh, MeshConfig, MeshParts, Puller};
 use plexsphere_testkit::TestDatabase;
 use plexsphere_wire::heartbeat::{Heartbeat, HeartbeatBatch, HeartbeatVerdict};
 use plexsphere_wire::{DomainId, NodeId, ProjectId, Timestamp};
@@ -133,6 +133,6 @@ impl World {
     }
 
     pub(crate) async fn pull(&self, node: NodeId) -> String {
-        String::from_utf8(self.mesh.states().pull(node, false).await.unwrap().body).unwrap()
+        String::from_utf8(self.mesh.states().pull(node, Puller::Node, false).await.unwrap().body).unwrap()
     }
 }
