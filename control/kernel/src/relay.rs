@@ -70,7 +70,13 @@ pub enum SignerFault {
     /// The key that would have to sign is destroyed; it never works again.
     #[error("the signing key is destroyed")]
     Destroyed,
-    /// What was asked is not allowed: other bytes than a canonical envelope, another Domain, another key, another time.
+    /// The key is one of the Domain's, but not the announced one, or not any more: whoever asked read it too early.
+    #[error("the signing key is not announced")]
+    NotAnnounced,
+    /// The envelope was issued too long ago or in the future: whoever asked was held up, or has a wrong clock.
+    #[error("the envelope was issued at another time")]
+    Untimely,
+    /// What was asked is not allowed: other bytes than a canonical envelope, another Domain, another key.
     #[error("the signer refuses: {0}")]
     Refused(&'static str),
 }
@@ -88,7 +94,8 @@ pub trait EnvelopeSigner: Send + Sync + 'static {
     /// Signs canonical envelope bytes under `kid`.
     ///
     /// # Errors
-    /// [`SignerFault`]; `Refused` when the bytes are no canonical envelope of this Domain, kid and time.
+    /// [`SignerFault`]; `Refused` when the bytes are no canonical envelope of this Domain and kid, `NotAnnounced` and
+    /// `Untimely` when they were or will be.
     async fn sign(&self, domain: DomainId, kid: &str, canonical: &[u8]) -> Result<[u8; 64], SignerFault>;
 
     /// Moves the announced key to `kid`: its `signing_key_rotated` is on the stream at `sequence`. Called in the

@@ -65,7 +65,10 @@ impl From<Fault> for Setback {
 impl From<SignerFault> for Setback {
     fn from(fault: SignerFault) -> Self {
         match fault {
-            SignerFault::Unavailable(_) | SignerFault::NoKey => Self::Later(fault.to_string()),
+            // What a worker read before its shard was handed over, or before it was held up, it reads anew next time.
+            SignerFault::Unavailable(_) | SignerFault::NoKey | SignerFault::NotAnnounced | SignerFault::Untimely => {
+                Self::Later(fault.to_string())
+            }
             SignerFault::Destroyed | SignerFault::Refused(_) => Self::Never(fault.to_string()),
         }
     }
@@ -233,15 +236,19 @@ impl Relay {
         store::mark(self.parts.db.pool(), &batches, &rows, self.parts.clock.now()).await
     }
 
-    /// Sets a step aside for an operator. The Node's version was bumped by the producer already, so its next heartbeat
-    /// asks for a pull and the state arrives without the event.
+    /// Sets a step aside for an operator, unless the worker to which the shard was handed over has published it. The
+    /// Node's version was bumped by the producer already, so its next heartbeat asks for a pull and the state arrives
+    /// without the event.
     async fn park(&self, step: &Step, cause: &str) -> Result<(), Fault> {
         let rows = rows_of(step);
-        tracing::error!(?rows, cause, "an event cannot be published and is parked");
-        self.metrics.parked.inc();
         let now = self.parts.clock.now();
         let mut tx = self.parts.db.begin().await?;
-        store::park(&mut tx, rows, cause).await?;
+        if store::park(&mut tx, rows, cause).await? == 0 {
+            tracing::info!(?rows, cause, "an event that could not be published here was published elsewhere");
+            return Ok(());
+        }
+        tracing::error!(?rows, cause, "an event cannot be published and is parked");
+        self.metrics.parked.inc();
         let first = rows.first().copied().unwrap_or_default();
         let record = AuditRecord {
             domain: None,

@@ -36,9 +36,11 @@ pub(super) const SEAL_BATCHES: &str = "INSERT INTO kernel.outbox_batches \
 pub(super) const MARK: &str = "UPDATE kernel.outbox SET published_at = $3, last_error = NULL \
      WHERE (batch_id = ANY($1) OR id = ANY($2)) AND published_at IS NULL";
 
-pub(super) const FAILED: &str = "UPDATE kernel.outbox SET attempts = attempts + 1, last_error = $2 WHERE id = ANY($1)";
+pub(super) const FAILED: &str = "UPDATE kernel.outbox SET attempts = attempts + 1, last_error = $2 \
+     WHERE id = ANY($1) AND published_at IS NULL";
 
-pub(super) const PARK: &str = "UPDATE kernel.outbox SET state = 'parked', last_error = $2 WHERE id = ANY($1)";
+pub(super) const PARK: &str = "UPDATE kernel.outbox SET state = 'parked', last_error = $2 \
+     WHERE id = ANY($1) AND published_at IS NULL";
 
 pub(super) const REQUEUE: &str = "UPDATE kernel.outbox \
      SET state = 'pending', batch_id = NULL, attempts = 0, last_error = NULL \
@@ -193,9 +195,9 @@ pub(super) async fn failed(db: &Database, rows: &[Uuid], cause: &str) -> Result<
     Ok(())
 }
 
-pub(super) async fn park(tx: &mut Tx, rows: &[Uuid], cause: &str) -> Result<(), Fault> {
-    sqlx::query(PARK).bind(rows).bind(cause).execute(&mut **tx).await?;
-    Ok(())
+/// Parks what is not published meanwhile; how many rows that were.
+pub(super) async fn park(tx: &mut Tx, rows: &[Uuid], cause: &str) -> Result<u64, Fault> {
+    Ok(sqlx::query(PARK).bind(rows).bind(cause).execute(&mut **tx).await?.rows_affected())
 }
 
 /// Gives a parked row, with the others of its envelope, another chance. Returns how many rows that were.

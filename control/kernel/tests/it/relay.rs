@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt as _;
 use plexsphere_kernel::relay::{DOMAIN_EVENTS_STREAM, requeue};
-use plexsphere_kernel::{Event, EventAudience, Outbox};
+use plexsphere_kernel::{Event, EventAudience, Outbox, SignerFault};
 use plexsphere_testkit::{eventually, nats, nats_own, postgres_own};
 use plexsphere_wire::DomainId;
 use plexsphere_wire::envelope::EventType::{NodeStateUpdated, PeerRegistered};
@@ -161,6 +161,33 @@ async fn an_event_that_is_too_large_is_parked_recorded_and_passed_over() {
     assert_eq!(requeue(&mut tx, parked.get("id")).await.unwrap(), 1);
     tx.commit().await.unwrap();
     eventually!(rig.audit.0.lock().len() == 2, "the row is tried again and parked again");
+}
+
+#[tokio::test]
+async fn what_a_hand_over_made_outdated_is_tried_again_and_not_parked() {
+    let rig = Rig::new().await;
+    let domain = DomainId::mint(now());
+    rig.signer.setbacks.lock().extend([SignerFault::NotAnnounced, SignerFault::Untimely]);
+    rig.append(domain, NodeStateUpdated, json!({ "n": 1 })).await;
+    let (_tasks, _) = rig.relay();
+    assert_eq!(payloads(&rig.until_published(1).await), [r#"{"n":1}"#]);
+    assert!(rig.audit.0.lock().is_empty(), "nothing is parked");
+}
+
+#[tokio::test]
+async fn what_another_worker_published_meanwhile_is_not_parked() {
+    let rig = Rig::new().await;
+    let domain = DomainId::mint(now());
+    rig.signer.setbacks.lock().push(SignerFault::Refused("of a worker that lost its shard"));
+    *rig.signer.other_worker.lock() = Some(rig.database.pool());
+    rig.append(domain, NodeStateUpdated, json!({ "n": 1 })).await;
+    let (_tasks, _) = rig.relay();
+    eventually!(rig.signer.setbacks.lock().is_empty(), "the first event is refused");
+    rig.append(domain, NodeStateUpdated, json!({ "n": 2 })).await;
+    assert_eq!(payloads(&rig.until_published(1).await), [r#"{"n":2}"#]);
+    let parked = "SELECT count(*) FROM kernel.outbox WHERE state = 'parked'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(parked).fetch_one(&rig.database.pool()).await.unwrap(), 0);
+    assert!(rig.audit.0.lock().is_empty());
 }
 
 #[tokio::test]

@@ -31,6 +31,10 @@ pub static SCHEMA: LazyLock<Migrator> = LazyLock::new(|| {
 #[derive(Default)]
 pub struct OneKey {
     pub refuses: Mutex<HashSet<DomainId>>,
+    /// What the next requests to sign are answered instead.
+    pub setbacks: Mutex<Vec<SignerFault>>,
+    /// Another worker, which publishes everything that waits while this one asks.
+    pub other_worker: Mutex<Option<sqlx::PgPool>>,
 }
 
 impl OneKey {
@@ -46,7 +50,14 @@ impl EnvelopeSigner for OneKey {
     }
 
     async fn sign(&self, _: DomainId, _: &str, canonical: &[u8]) -> Result<[u8; 64], SignerFault> {
-        Ok(Self::key().sign(canonical).to_bytes())
+        let other_worker = self.other_worker.lock().take();
+        if let Some(pool) = other_worker {
+            sqlx::query("UPDATE kernel.outbox SET published_at = now()").execute(&pool).await.unwrap();
+        }
+        match self.setbacks.lock().pop() {
+            Some(setback) => Err(setback),
+            None => Ok(Self::key().sign(canonical).to_bytes()),
+        }
     }
 
     async fn announced_moved(&self, _: &mut Tx, _: DomainId, _: &str, _: u64) -> Result<(), SignerFault> {

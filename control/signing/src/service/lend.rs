@@ -36,7 +36,7 @@ impl Signing {
             return Err(SignerFault::Refused("another key id"));
         }
         if envelope.unsigned.issued_at.distance(self.now()) > ISSUED_AT_TOLERANCE {
-            return Err(SignerFault::Refused("issued at another time"));
+            return Err(SignerFault::Untimely);
         }
         Ok(())
     }
@@ -50,7 +50,8 @@ impl Signing {
         match line.announced() {
             Some(key) if key.kid == kid && key.state != KeyState::Destroyed => Ok(()),
             Some(key) if key.kid == kid => Err(SignerFault::Destroyed),
-            _ => Err(SignerFault::Refused("a key that is not announced")),
+            _ if line.key(kid).is_some() => Err(SignerFault::NotAnnounced),
+            _ => Err(SignerFault::Refused("a key that is not the domain's")),
         }
     }
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plexsphere_kernel::seams::SigningKeys as _;
 use plexsphere_kernel::{
-    AuditLog, AuditRecord, Clock, Database, EnvelopeSigner as _, Fault, KekRing, Probes, SystemClock, Tx,
+    AuditLog, AuditRecord, Clock, Database, EnvelopeSigner as _, Fault, KekRing, Probes, Subject, SystemClock, Tx,
 };
-use plexsphere_signing::{Signing, SigningConfig, SigningParts};
+use plexsphere_signing::{RotateError, Rotated, Rotation, Signing, SigningConfig, SigningParts};
 use plexsphere_testkit::TestDatabase;
 use plexsphere_wire::envelope::{EventType, Unsigned};
-use plexsphere_wire::{DomainId, EnvelopeId, Timestamp};
+use plexsphere_wire::{CorrelationId, DomainId, EnvelopeId, Timestamp};
 use sqlx::migrate::Migrator;
 use uuid::Uuid;
 
@@ -92,6 +92,17 @@ impl Rig {
     pub async fn kid(&self, domain: DomainId) -> String {
         self.signing.announced_kid(domain).await.unwrap()
     }
+}
+
+pub async fn rotate(rig: &Rig, domain: DomainId, force: bool) -> Result<Rotated, RotateError> {
+    let rotation = Rotation {
+        domain,
+        actor: Subject::System(Uuid::from_u128(1)),
+        correlation_id: CorrelationId::mint(now()),
+        force,
+        longest_session: Duration::ZERO,
+    };
+    rig.signing.rotate(rotation).await
 }
 
 pub fn unsigned(domain: DomainId, kid: &str) -> Unsigned {

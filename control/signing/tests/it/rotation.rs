@@ -4,30 +4,18 @@ use std::time::Duration;
 use plexsphere_kernel::relay::{Relay, RelayParts};
 use plexsphere_kernel::seams::DomainEntries as _;
 use plexsphere_kernel::tasks::{Task as _, Tasks, TasksContext};
-use plexsphere_kernel::{AuditLog, EnvelopeSigner, Event, EventAudience, Outbox, Probes, Subject, SystemClock};
-use plexsphere_signing::{RotateError, Rotated, Rotation, SigningAnnouncer, SigningRetireSweeper};
+use plexsphere_kernel::{AuditLog, EnvelopeSigner, Event, EventAudience, Outbox, Probes, SystemClock};
+use plexsphere_signing::{RotateError, SigningAnnouncer, SigningRetireSweeper};
 use plexsphere_testkit::{TestNats, eventually};
+use plexsphere_wire::DomainId;
 use plexsphere_wire::envelope::{Envelope, EventType, parse_public_key};
 use plexsphere_wire::signing::AnnouncementRequest;
 use plexsphere_wire::subjects::{ANNOUNCE, EVENTS_STREAM};
-use plexsphere_wire::{CorrelationId, DomainId};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use crate::rig::{Rig, now};
-
-async fn rotate(rig: &Rig, domain: DomainId, force: bool) -> Result<Rotated, RotateError> {
-    let rotation = Rotation {
-        domain,
-        actor: Subject::System(Uuid::from_u128(1)),
-        correlation_id: CorrelationId::mint(now()),
-        force,
-        longest_session: Duration::ZERO,
-    };
-    rig.signing.rotate(rotation).await
-}
+use crate::rig::{Rig, now, rotate};
 
 async fn append(rig: &Rig, domain: DomainId, n: u32) {
     let event = Event {
