@@ -38,6 +38,14 @@ pub struct SignalCounts {
     pub unkeyed: u64,
 }
 
+impl SignalCounts {
+    /// Whether something was acknowledged and all of it arrived, once or more often.
+    #[must_use]
+    pub const fn at_least_once(&self) -> bool {
+        self.acknowledged > 0 && self.missing + self.unknown + self.unkeyed == 0
+    }
+}
+
 /// The result of a comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
@@ -60,8 +68,7 @@ impl Counts {
     #[must_use]
     pub fn holds(&self) -> bool {
         let complete = |counts: &SignalCounts| {
-            (counts.made == 0 || counts.acknowledged > 0)
-                && counts.missing + counts.duplicated + counts.unknown + counts.unkeyed == 0
+            counts.at_least_once() && counts.duplicated == 0 || *counts == SignalCounts::default()
         };
         self.unreadable_lines == 0
             && self.signals.values().all(complete)
@@ -101,11 +108,13 @@ struct Fate {
     rows: u32,
 }
 
-#[derive(Default)]
-struct Expected {
+/// What ledgers say was sent, and which of it a sink has shown so far. One per sink.
+#[derive(Clone, Default)]
+pub struct Arrivals {
     records: HashMap<(Signal, RecordKey), Fate>,
     nodes: HashSet<NodeId>,
     unkeyed: HashMap<Signal, u64>,
+    unknown: HashMap<Signal, u64>,
 }
 
 #[derive(Deserialize)]
@@ -132,35 +141,30 @@ pub fn compare(ledger: &Path, sink_root: &Path) -> io::Result<Counts> {
 /// # Errors
 /// As [`compare`].
 pub fn compare_all(ledgers: &[PathBuf], sink_root: &Path) -> io::Result<Counts> {
-    let mut expected = Expected::default();
-    for path in ledgers {
-        ledger::read(path, |entry| expected.take(&entry))?;
-    }
+    let mut arrivals = Arrivals::of(ledgers)?;
     let mut counts = Counts::default();
-    for signal in Signal::ALL {
-        counts.signals.insert(signal.as_str().to_owned(), SignalCounts::default());
-    }
     for (signal, path) in segments(sink_root)? {
         counts.files += 1;
-        read_segment(&path, signal, &mut expected, &mut counts)?;
+        read_segment(&path, signal, &mut arrivals, &mut counts)?;
     }
-    for (signal, unkeyed) in &expected.unkeyed {
-        counts.signals.entry(signal.as_str().to_owned()).or_default().unkeyed += unkeyed;
-    }
-    for ((signal, _), fate) in &expected.records {
-        let of_signal = counts.signals.entry(signal.as_str().to_owned()).or_default();
-        of_signal.made += 1;
-        of_signal.sent += u64::from(fate.sent);
-        of_signal.acknowledged += u64::from(fate.acknowledged);
-        of_signal.arrived += u64::from(fate.rows > 0);
-        of_signal.missing += u64::from(fate.acknowledged && fate.rows == 0);
-        of_signal.duplicated += u64::from(fate.rows.saturating_sub(1));
-    }
+    counts.signals = arrivals.signals();
     Ok(counts)
 }
 
-impl Expected {
-    fn take(&mut self, entry: &ledger::Entry) {
+impl Arrivals {
+    /// What the ledgers of one fleet expect, with nothing arrived.
+    ///
+    /// # Errors
+    /// An I/O error, or an unreadable ledger.
+    pub fn of(ledgers: &[PathBuf]) -> io::Result<Self> {
+        let mut arrivals = Self::default();
+        for path in ledgers {
+            ledger::read(path, |entry| arrivals.expect(&entry))?;
+        }
+        Ok(arrivals)
+    }
+
+    fn expect(&mut self, entry: &ledger::Entry) {
         self.nodes.insert(entry.node_id);
         *self.unkeyed.entry(entry.signal).or_default() += entry.unkeyed;
         for key in &entry.keys {
@@ -168,6 +172,41 @@ impl Expected {
             fate.sent |= entry.attempts > 0;
             fate.acknowledged |= entry.settled == Settled::Acknowledged;
         }
+    }
+
+    /// Takes a record that a sink holds. Records of Nodes that no ledger knows belong to others and are left out.
+    pub fn row(&mut self, signal: Signal, node: NodeId, identity: &Identity<'_>) {
+        if !self.nodes.contains(&node) {
+            return;
+        }
+        let key = RecordKey::of(signal, node, identity);
+        match key.and_then(|key| self.records.get_mut(&(signal, key))) {
+            Some(fate) => fate.rows += 1,
+            None => *self.unknown.entry(signal).or_default() += 1,
+        }
+    }
+
+    /// The counts so far, with an entry for every signal.
+    #[must_use]
+    pub fn signals(&self) -> BTreeMap<String, SignalCounts> {
+        let of = |map: &HashMap<Signal, u64>, signal| map.get(&signal).copied().unwrap_or_default();
+        let mut by_signal: BTreeMap<&str, SignalCounts> = Signal::ALL
+            .into_iter()
+            .map(|signal| {
+                let (unknown, unkeyed) = (of(&self.unknown, signal), of(&self.unkeyed, signal));
+                (signal.as_str(), SignalCounts { unknown, unkeyed, ..SignalCounts::default() })
+            })
+            .collect();
+        for ((signal, _), fate) in &self.records {
+            let Some(counts) = by_signal.get_mut(signal.as_str()) else { continue };
+            counts.made += 1;
+            counts.sent += u64::from(fate.sent);
+            counts.acknowledged += u64::from(fate.acknowledged);
+            counts.arrived += u64::from(fate.rows > 0);
+            counts.missing += u64::from(fate.acknowledged && fate.rows == 0);
+            counts.duplicated += u64::from(fate.rows.saturating_sub(1));
+        }
+        by_signal.into_iter().map(|(signal, counts)| (signal.to_owned(), counts)).collect()
     }
 }
 
@@ -199,7 +238,7 @@ fn folder(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn read_segment(path: &Path, signal: Signal, expected: &mut Expected, counts: &mut Counts) -> io::Result<()> {
+fn read_segment(path: &Path, signal: Signal, arrivals: &mut Arrivals, counts: &mut Counts) -> io::Result<()> {
     let decoder = zstd::stream::read::Decoder::new(File::open(path)?)?;
     let mut reader = BufReader::with_capacity(256 * 1024, decoder);
     let mut line = Vec::new();
@@ -223,15 +262,8 @@ fn read_segment(path: &Path, signal: Signal, expected: &mut Expected, counts: &m
             counts.unreadable_lines += u64::from(!line.trim_ascii().is_empty());
             continue;
         };
-        if !expected.nodes.contains(&row.node_id) {
-            continue;
-        }
         let identity = Identity { name: row.name, message: row.message, timestamp: row.timestamp };
-        let key = RecordKey::of(signal, row.node_id, &identity);
-        match key.and_then(|key| expected.records.get_mut(&(signal, key))) {
-            Some(fate) => fate.rows += 1,
-            None => counts.signals.entry(signal.as_str().to_owned()).or_default().unknown += 1,
-        }
+        arrivals.row(signal, row.node_id, &identity);
     }
 }
 

@@ -9,6 +9,7 @@
 //! - T2: no server outlives the test process, however that ends; what it left on the disk is removed by a later one.
 //! - T3: a failure to start is a panic whose message is the sentence of `plexsphere_local::LocalError`.
 //! - T4: an unexpected WARN or ERROR line fails the test that caused it, when the test holds a [`logs::Guard`].
+//! - T5: a push that Mimir, Loki or a SIEM would refuse is a violation at the [`receiver`], never a pass.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a testkit reports by failing the test")]
 
 mod bao;
@@ -16,6 +17,7 @@ mod database;
 mod eventually;
 pub mod logs;
 mod message_bus;
+pub mod receiver;
 mod servers;
 mod walls;
 

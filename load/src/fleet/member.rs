@@ -134,8 +134,9 @@ impl Sender {
     }
 
     fn metrics(&mut self) -> Vec<Bytes> {
-        // Sample stores keep milliseconds, so samples of one series lie at least one apart.
-        let at = self.stamp(Duration::from_millis(1));
+        // Sample stores keep whole milliseconds, so samples of one series lie at least one apart and are stamped by them.
+        let millis = self.stamp(Duration::from_millis(1)).unix_nanos().div_euclid(1_000_000);
+        let at = Timestamp::from_unix_nanos(millis * 1_000_000);
         let recording = Arc::clone(&self.common.recording);
         let Some(machine) = recording.machine(self.step) else { return Vec::new() };
         self.collector.samples(machine, at).iter().filter_map(Metric::to_json).collect()

@@ -6,8 +6,8 @@ use plexsphere_testkit::{eventually, logs};
 use plexsphere_wire::subjects;
 use plexsphere_wire::telemetry::{Encoding, PayloadFormat, Signal};
 
-use crate::receiver::{Answer, Push};
 use crate::world::{World, audit, headers, log, metric, origin, reason};
+use plexsphere_testkit::receiver::{Answer, Push};
 
 const STORED: &str = "dead letter stored";
 

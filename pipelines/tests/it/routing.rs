@@ -4,8 +4,8 @@ use plexsphere_pipelines::{Route, SinkChoice};
 use plexsphere_testkit::{eventually, logs};
 use plexsphere_wire::telemetry::Signal;
 
-use crate::receiver::{Answer, Push};
 use crate::world::{World, audit, log, metric, origin};
+use plexsphere_testkit::receiver::{Answer, Push};
 
 #[tokio::test]
 async fn a_metrics_batch_is_one_push_under_its_domain_with_a_prefixed_name() {

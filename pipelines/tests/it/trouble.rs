@@ -5,11 +5,11 @@ use plexsphere_pipelines::Route;
 use plexsphere_testkit::{eventually, logs};
 use plexsphere_wire::telemetry::Signal;
 
-use crate::receiver::{Answer, Receiver};
 use crate::world::{World, audit, log, metric, origin};
+use plexsphere_testkit::receiver::{Answer, Receiver};
 
 /// Fails so many requests, then takes everything.
-fn failing(times: usize, answer: Answer) -> impl Fn(&crate::receiver::Seen) -> Answer + Send + Sync {
+fn failing(times: usize, answer: Answer) -> impl Fn(&plexsphere_testkit::receiver::Seen) -> Answer + Send + Sync {
     let failed = AtomicUsize::new(0);
     move |_| if failed.fetch_add(1, Ordering::Relaxed) < times { answer.clone() } else { Answer::status(204) }
 }

@@ -11,7 +11,7 @@ use plexsphere_wire::telemetry::{Encoding, PayloadFormat, Signal, batch_id};
 use plexsphere_wire::{DomainId, NodeId, ProjectId, Timestamp};
 use prometheus_client::registry::Registry;
 
-use crate::receiver::Receiver;
+use plexsphere_testkit::receiver::Receiver;
 
 pub(crate) struct World {
     pub(crate) nats: TestNats,

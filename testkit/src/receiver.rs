@@ -1,5 +1,8 @@
-//! An endpoint that is as strict as the three originals: a request that they would refuse is a violation, and a violation
-//! fails the test.
+//! An endpoint that is as strict as Mimir, Loki and a SIEM collector: a request that they would refuse is a violation.
+//!
+//! The messages are declared here once more, so that a wrong field number in the renderers cannot read itself back.
+
+mod messages;
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -11,45 +14,61 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
-use plexsphere_pipelines::render::loki::PushRequest;
-use plexsphere_pipelines::render::mimir::WriteRequest;
 use prost::Message;
 use serde_json::Value;
 
+pub use messages::{Entry, Label, Pair, PushRequest, PushTime, Sample, Stream, TimeSeries, WriteRequest};
+
 /// What a request carried.
 #[derive(Clone, Debug)]
-pub(crate) enum Push {
+pub enum Push {
+    /// Metrics, at `/api/v1/push`.
     Mimir(WriteRequest),
+    /// Logs and audit, at `/loki/api/v1/push`.
     Loki(PushRequest),
+    /// Records, at `/siem`.
     Siem(Vec<Value>),
 }
 
-/// One request.
+/// One request that was no violation.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    pub(crate) tenant: String,
-    pub(crate) batch_id: Option<String>,
-    pub(crate) authorization: Option<String>,
-    pub(crate) bytes: Bytes,
-    pub(crate) push: Push,
-    pub(crate) at: Instant,
-    pub(crate) status: u16,
+pub struct Seen {
+    /// `X-Scope-OrgID`.
+    pub tenant: String,
+    /// `X-Plexsphere-Batch-Id`.
+    pub batch_id: Option<String>,
+    /// `Authorization`, verbatim.
+    pub authorization: Option<String>,
+    /// The body as it came.
+    pub bytes: Bytes,
+    /// The body as it reads.
+    pub push: Push,
+    /// When it came.
+    pub at: Instant,
+    /// What it was answered.
+    pub status: u16,
 }
 
 /// What to answer.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) retry_after: Option<u64>,
-    pub(crate) location: Option<String>,
-    pub(crate) delay: Duration,
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// `Retry-After`, in seconds.
+    pub retry_after: Option<u64>,
+    /// `Location`.
+    pub location: Option<String>,
+    /// How long the answer is held back.
+    pub delay: Duration,
 }
 
 type Script = Arc<dyn Fn(&Seen) -> Answer + Send + Sync>;
 
+/// The endpoint. It ends with the test's runtime.
 #[derive(Clone)]
-pub(crate) struct Receiver {
-    pub(crate) url: String,
+pub struct Receiver {
+    /// `http://` and its address, without a path.
+    pub url: String,
     inner: Arc<Inner>,
 }
 
@@ -60,17 +79,23 @@ struct Inner {
 }
 
 impl Answer {
-    pub(crate) fn status(status: u16) -> Self {
+    /// A bare status.
+    #[must_use]
+    pub fn status(status: u16) -> Self {
         Self { status, ..Self::default() }
     }
 }
 
 impl Seen {
-    pub(crate) fn is_siem(&self) -> bool {
+    /// Whether it went to the SIEM.
+    #[must_use]
+    pub const fn is_siem(&self) -> bool {
         matches!(self.push, Push::Siem(_))
     }
 
-    pub(crate) fn records(&self) -> usize {
+    /// How many records it carried.
+    #[must_use]
+    pub fn records(&self) -> usize {
         match &self.push {
             Push::Mimir(request) => request.timeseries.iter().map(|series| series.samples.len()).sum(),
             Push::Loki(request) => request.streams.iter().map(|stream| stream.entries.len()).sum(),
@@ -79,13 +104,15 @@ impl Seen {
     }
 
     /// Whether a line, name or member holds the text.
-    pub(crate) fn mentions(&self, text: &str) -> bool {
+    #[must_use]
+    pub fn mentions(&self, text: &str) -> bool {
         format!("{:?}", self.push).contains(text)
     }
 }
 
 impl Receiver {
-    pub(crate) async fn start() -> Self {
+    /// Listens on a free port of the loopback and answers 204.
+    pub async fn start() -> Self {
         let inner = Arc::new(Inner {
             seen: Mutex::default(),
             violations: Mutex::default(),
@@ -98,19 +125,25 @@ impl Receiver {
         Self { url, inner }
     }
 
-    pub(crate) fn script(&self, script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) {
+    /// Answers as `script` says from now on.
+    pub fn script(&self, script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) {
         *self.inner.script.lock() = Arc::new(script);
     }
 
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    /// Every request so far, in order.
+    #[must_use]
+    pub fn seen(&self) -> Vec<Seen> {
         self.inner.seen.lock().clone()
     }
 
-    pub(crate) fn accepted(&self) -> Vec<Seen> {
+    /// Those that were answered with success.
+    #[must_use]
+    pub fn accepted(&self) -> Vec<Seen> {
         self.seen().into_iter().filter(|seen| seen.status < 300).collect()
     }
 
-    pub(crate) fn assert_no_violation(&self) {
+    /// Fails the test when a request broke a rule of its receiver.
+    pub fn assert_no_violation(&self) {
         assert_eq!(*self.inner.violations.lock(), Vec::<String>::new());
     }
 }
@@ -144,7 +177,7 @@ fn read(path: &str, headers: &HeaderMap, bytes: Bytes) -> Result<Seen, String> {
         (found, wanted) => Err(format!("{path}: {name} is {found:?}, not {wanted:?}")),
     };
     let tenant = header("x-scope-orgid").ok_or("no tenant")?;
-    if tenant.parse::<plexsphere_wire::DomainId>().is_err() || tenant != tenant.to_lowercase() {
+    if tenant.parse::<uuid::Uuid>().is_err() || tenant != tenant.to_lowercase() {
         return Err(format!("tenant {tenant} is no domain"));
     }
     expect("user-agent", Some(concat!("plexsphere/", env!("CARGO_PKG_VERSION"))))?;
@@ -185,7 +218,8 @@ fn mimir(bytes: &[u8]) -> Result<WriteRequest, String> {
             return Err(format!("labels are not sorted or repeat: {:?}", series.labels));
         }
         let legal = |name: &str| {
-            name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.as_bytes()[0].is_ascii_digit()
+            name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                && !name.starts_with(|first: char| first.is_ascii_digit())
         };
         if series.labels.iter().any(|label| label.value.is_empty() || !legal(&label.name)) {
             return Err(format!("illegal label: {:?}", series.labels));
@@ -211,8 +245,8 @@ fn loki(bytes: &[u8]) -> Result<PushRequest, String> {
         if names.len() != 5 || !names.is_sorted() {
             return Err(format!("labels are not the closed set: {}", stream.labels));
         }
-        let time = |at: usize| stream.entries[at].timestamp.map(|time| (time.seconds, time.nanos));
-        if stream.entries.is_empty() || (1..stream.entries.len()).any(|at| time(at - 1) > time(at)) {
+        let times = stream.entries.iter().map(|entry| entry.timestamp.map(|time| (time.seconds, time.nanos)));
+        if stream.entries.is_empty() || !times.is_sorted() {
             return Err("entries are not sorted".to_owned());
         }
     }
