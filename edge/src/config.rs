@@ -97,7 +97,7 @@ pub struct IngestConfig {
     pub max_in_flight: usize,
     /// How long the stream may take to acknowledge, in milliseconds.
     pub publish_timeout_millis: u64,
-    /// How often streams and consumers are looked at again, in seconds.
+    /// How often streams and consumers are looked at again, in seconds; more than 2 counts as 2.
     pub check_seconds: u64,
     /// Stream and durable consumer pairs that must exist before a batch is taken.
     pub durables: Vec<(String, String)>,

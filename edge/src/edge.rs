@@ -15,7 +15,7 @@ use crate::config::{ConfigError, EdgeConfig, seconds};
 use crate::directory::{self, Directory, Lookup};
 use crate::fanout::{EventBus, EventBusDeps, Fanout, Hub};
 use crate::heartbeat::Heartbeats;
-use crate::ingest::{Ingest, IngestDeps, JetStreamBuffer, Surface, SurfaceState, watch_surface};
+use crate::ingest::{Ingest, IngestDeps, JetStreamBuffer, Surface, SurfaceDeps, SurfaceState, watch_surface};
 use crate::intake::Intake;
 use crate::listen::{self, Limits, ListenError, TlsMaterial, serve_quic, serve_tcp};
 use crate::metrics::Metrics;
@@ -289,8 +289,13 @@ impl BuiltEdge {
         let state = if config.enabled { SurfaceState::Starting } else { SurfaceState::Disabled };
         let surface = Arc::new(Surface::new(state));
         if let Some(probe) = &self.ingest_probe {
-            let (nats, surface, probe) = (self.deps.nats.clone(), Arc::clone(&surface), Arc::clone(probe));
-            background.spawn(watch_surface(nats, surface, probe, config.clone(), stop.clone()));
+            let deps = SurfaceDeps {
+                client: self.deps.nats.clone(),
+                surface: Arc::clone(&surface),
+                probe: Arc::clone(probe),
+                clock: Arc::clone(&self.deps.clock),
+            };
+            background.spawn(watch_surface(deps, config.clone(), stop.clone()));
         }
         let (quotas, clock, cancel) = (Arc::clone(&self.quotas), Arc::clone(&self.deps.clock), stop.clone());
         background.spawn(async move {

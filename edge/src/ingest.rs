@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 pub use buffer::{BufferFault, BufferedBatch, IngestBuffer, JetStreamBuffer};
 pub use decode::{DecodeRefusal, Decoded, Decoders};
-pub use surface::{Surface, SurfaceState, watch_surface};
+pub use surface::{Surface, SurfaceDeps, SurfaceState, watch_surface};
 
 use crate::authenticate::{self, AuthRefusal};
 use crate::body::{ReadFault, RequestBody, ResponseBody};
