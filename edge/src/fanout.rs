@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use plexsphere_wire::directory::CredentialVerdict;
 use plexsphere_wire::signing::AnnouncementRequest;
 use plexsphere_wire::subjects;
@@ -114,7 +114,7 @@ impl Fanout {
         peer: &Peer,
         context: &Context,
     ) -> Result<Outcome, Refused> {
-        let caller = match self.caller(path_id, headers, context).await? {
+        let caller = match self.caller(path_id, (headers, peer), context).await? {
             Ok(caller) => caller,
             Err(answer) => return Ok(Outcome::Answer(answer)),
         };
@@ -212,7 +212,7 @@ impl Fanout {
     async fn caller(
         &self,
         path_id: &str,
-        headers: &HeaderMap,
+        (headers, peer): (&HeaderMap, &Peer),
         context: &Context,
     ) -> Result<Result<Caller, Response<ResponseBody>>, Refused> {
         if authenticate::shows_nsk(headers) {
@@ -229,20 +229,16 @@ impl Fanout {
         if !headers.contains_key(header::AUTHORIZATION) && !headers.contains_key(header::COOKIE) {
             return Err(Problem::new(Code::Unauthenticated, "The request carries no credential.").into());
         }
-        let node: NodeId = path_id.parse().map_err(|_| no_such_node())?;
-        match self.proxy.authorise_events(node, headers, context).await? {
+        // Who asks is settled first: a path that names no Node is no answer to a stranger.
+        let (named, operator) = (path_id.parse::<NodeId>().ok(), self.proxy.operator(headers, peer));
+        match self.proxy.authorise_events(named, &operator, context).await? {
             Authorised::No(response) => return Ok(Err(response)),
             Authorised::Yes => {}
         }
+        let node = named.ok_or_else(no_such_node)?;
         let found = self.lookup.node(node).await.map_err(|_| AuthRefusal::Fault.problem())?;
         let record = found.filter(|record| !record.entry.deregistered).ok_or_else(no_such_node)?;
-        let mut kept = HeaderMap::new();
-        for name in [header::AUTHORIZATION, header::COOKIE] {
-            for value in headers.get_all(&name) {
-                kept.append(name.clone(), value.clone());
-            }
-        }
-        let follower = Follower::Operator(Arc::new(kept));
+        let follower = Follower::Operator(Arc::new(operator));
         Ok(Ok(Caller { node, domain: record.entry.domain, follower, record }))
     }
 
@@ -318,10 +314,10 @@ impl Fanout {
         tokio::spawn(async move {
             let correlation_id = plexsphere_wire::CorrelationId::mint(fanout.clock.now());
             let context = Context { path: String::new(), correlation_id, secure: false };
-            let asked = fanout.proxy.authorise_events(connection.node, &headers, &context).await;
+            let asked = fanout.proxy.authorise_events(Some(connection.node), &headers, &context).await;
             // A fault of control's is no verdict about the operator.
             if let Ok(Authorised::No(response)) = asked
-                && response.status().is_client_error()
+                && matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             {
                 fanout.hub.close(&connection, CloseReason::TokenExpired);
             }
@@ -359,6 +355,7 @@ fn cursor(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     number.filter(|_| digits).map(Some).ok_or_else(invalid_cursor)
 }
 
+/// The event bus names this code for the header; the catalogue's `invalid_cursor` is that of paging.
 fn invalid_cursor() -> Problem {
     Problem::new(Code::InvalidLastEventId, "The header Last-Event-ID names no event of this stream.")
 }

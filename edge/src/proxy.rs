@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ipnet::IpNet;
-use plexsphere_wire::{Code, NodeId, Problem};
+use plexsphere_wire::{Code, NodeId, Problem, problem};
 use std::time::Duration;
 
 use crate::body::{Peer, RequestBody, ResponseBody};
@@ -135,29 +136,51 @@ impl Proxy {
         self.send(request, context).await
     }
 
-    /// Asks control whether the bearer of these headers may follow a Node's events.
+    /// What control must know of an operator: his credentials, his agent, and where he comes from by our own word.
+    #[must_use]
+    pub fn operator(&self, headers: &HeaderMap, peer: &Peer) -> HeaderMap {
+        let mut kept = HeaderMap::new();
+        for name in [header::AUTHORIZATION, header::COOKIE, header::USER_AGENT] {
+            for value in headers.get_all(&name) {
+                kept.append(name.clone(), value.clone());
+            }
+        }
+        set_text(&mut kept, FORWARDED_FOR, &self.client_ip(peer, headers).to_string());
+        kept.insert(FORWARDED_PROTO, HeaderValue::from_static(self.proto(peer, headers)));
+        kept
+    }
+
+    /// Asks control whether an operator (see [`Proxy::operator`]) may follow a Node's events. A path that names no Node
+    /// is asked about as the nil id: who asks is judged before what he asks for.
     ///
     /// # Errors
-    /// `datastore_unavailable` when control does not answer.
+    /// `datastore_unavailable` when control does not answer, or not to the question.
     pub async fn authorise_events(
         &self,
-        node: NodeId,
-        credentials: &HeaderMap,
+        node: Option<NodeId>,
+        operator: &HeaderMap,
         context: &Context,
     ) -> Result<Authorised, Problem> {
-        let path = PathAndQuery::try_from(format!("/internal/v1/authorize/node-events/{node}"));
+        let named = node.map_or(uuid::Uuid::nil(), |node| uuid::Uuid::from_bytes(*node.as_bytes()));
+        let path = PathAndQuery::try_from(format!("/internal/v1/authorize/node-events/{named}"));
         let uri = self.uri(path.map_err(|_| Problem::internal())?)?;
         let mut request = Request::new(RequestBody::Full(None));
         *request.method_mut() = Method::GET;
         *request.uri_mut() = uri;
-        for name in [header::AUTHORIZATION, header::COOKIE, header::USER_AGENT] {
-            for value in credentials.get_all(&name) {
-                request.headers_mut().append(name.clone(), value.clone());
-            }
-        }
+        *request.headers_mut() = operator.clone();
         set_text(request.headers_mut(), CORRELATION_ID, context.correlation_id.as_str());
         let response = self.send(request, context).await?;
-        Ok(if response.status() == StatusCode::NO_CONTENT { Authorised::Yes } else { Authorised::No(response) })
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(Authorised::Yes);
+        }
+        let status = response.status();
+        match tokio::time::timeout(self.timeout, as_ours(response, context)).await {
+            Ok(Some(refusal)) => Ok(Authorised::No(refusal)),
+            Ok(None) | Err(_) => {
+                tracing::warn!(%status, correlation_id = %context.correlation_id, "control did not judge an operator");
+                Err(unavailable())
+            }
+        }
     }
 
     async fn send(&self, request: Request<RequestBody>, context: &Context) -> Result<Response<ResponseBody>, Problem> {
@@ -188,6 +211,23 @@ impl Proxy {
         let claims_tls = headers.get(FORWARDED_PROTO).is_some_and(|value| value == "https");
         if peer.secure || (trusted && claims_tls) { "https" } else { "http" }
     }
+}
+
+/// Control's refusal as the answer to the caller's own request: it names his path, not the one that we asked on. `None`
+/// when it is no refusal; control has no 404 to give here, and an answer without a problem document is none of its own.
+async fn as_ours(response: Response<ResponseBody>, context: &Context) -> Option<Response<ResponseBody>> {
+    let (mut parts, body) = response.into_parts();
+    let refused = parts.status.is_client_error() || parts.status.is_server_error();
+    if !refused || parts.status == StatusCode::NOT_FOUND {
+        return None;
+    }
+    let body = Limited::new(body, problem::MAX_PROBLEM_BYTES).collect().await.ok()?.to_bytes();
+    let mut document: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&body).ok()?;
+    document.get("code")?;
+    document.insert("instance".to_owned(), problem::instance(&context.path).into());
+    let body = serde_json::to_vec(&document).ok()?;
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Some(Response::from_parts(parts, ResponseBody::full(body)))
 }
 
 fn unavailable() -> Problem {

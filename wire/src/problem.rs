@@ -96,6 +96,14 @@ struct Members {
     project_child_counts: Option<ProjectChildCounts>,
 }
 
+/// The `instance` member for a request path: the path without its query, cut to 1,024 bytes.
+#[must_use]
+pub fn instance(path: &str) -> String {
+    let mut instance = path.to_owned();
+    cut(&mut instance, MAX_INSTANCE_BYTES);
+    instance
+}
+
 impl Problem {
     /// A Problem with its code and a sentence for people, cut to 1,024 bytes.
     #[must_use]
@@ -183,8 +191,7 @@ impl Problem {
     /// The JSON body for a request: `instance` is its path without the query, below 4,096 bytes in total.
     #[must_use]
     pub fn body(&self, instance: &str, correlation_id: &CorrelationId) -> Vec<u8> {
-        let mut instance = instance.to_owned();
-        cut(&mut instance, MAX_INSTANCE_BYTES);
+        let instance = self::instance(instance);
         let mut document = Document {
             r#type: self.0.code.type_uri(),
             title: self.0.code.title(),

@@ -181,7 +181,7 @@ pub(crate) async fn put_domain(store: &jetstream::kv::Store, domain: DomainId, k
     store.put(domain_key(domain), serde_json::to_vec(&entry).unwrap().into()).await.unwrap();
 }
 
-/// Control's HTTP side: remembers requests; 204 for an operator who says `Bearer pat_good`, an echo otherwise.
+/// Control's HTTP side: remembers requests; 204 for an operator who says `Bearer pat_good`, an echo beside operators.
 async fn control() -> (SocketAddr, Seen) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, seen) = (listener.local_addr().unwrap(), Seen::default());
@@ -207,11 +207,22 @@ async fn control_answer(
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let path = parts.uri.path_and_query().unwrap().to_string();
     let method = parts.method.to_string();
-    let good = parts.headers.get("authorization").is_some_and(|value| value == "Bearer pat_good");
+    let bearer = parts.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
     seen.lock().push((method, path.clone(), parts.headers, body.clone()));
     let mut response = Response::new(Full::new(body));
     if path.starts_with("/internal/") {
-        *response.status_mut() = if good { http::StatusCode::NO_CONTENT } else { http::StatusCode::FORBIDDEN };
+        let (status, code) = match bearer.as_str() {
+            "Bearer pat_good" => (204, ""),
+            "Bearer pat_bad" => (403, "insufficient_relation"),
+            "Bearer pat_lost" => (404, "not_found"),
+            _ => (401, "unauthenticated"),
+        };
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        if status != 204 {
+            let instance = path.trim_start_matches("/internal");
+            let document = format!(r#"{{"status":{status},"instance":"{instance}","code":"{code}"}}"#);
+            *response.body_mut() = Full::new(document.into());
+        }
     }
     response.headers_mut().insert("x-control", "yes".parse().unwrap());
     response.headers_mut().insert("proxy-authenticate", "Basic".parse().unwrap());

@@ -193,6 +193,40 @@ async fn an_operator_follows_when_control_says_so() {
 }
 
 #[tokio::test]
+async fn an_operator_is_known_before_his_path_is_read_and_reads_his_own_path_in_the_refusal() {
+    let logs = testkit::logs::guard();
+    logs.expect("control did not judge an operator");
+    let rig = rig(|config| config.proxy.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
+    let ask = async |id: &str, token: &str| {
+        let request = browser().get(format!("{}/v1/nodes/{id}/events", rig.http()));
+        let request = request.header("authorization", format!("Bearer {token}"));
+        let response = request.header("x-forwarded-for", "192.0.2.7").send().await.unwrap();
+        let status = response.status().as_u16();
+        let problem: serde_json::Value = response.json().await.unwrap();
+        (status, problem["code"].as_str().unwrap().to_owned(), problem["instance"].as_str().unwrap().to_owned())
+    };
+    let own = rig.node.node.to_string();
+    for (id, token, status, code) in [
+        ("no-uuid", "garbage", 401, "unauthenticated"),
+        ("%ff", "garbage", 401, "unauthenticated"),
+        ("no-uuid", "pat_bad", 403, "insufficient_relation"),
+        ("no-uuid", "pat_good", 404, "node_not_found"),
+        (&own, "garbage", 401, "unauthenticated"),
+        (&own, "pat_bad", 403, "insufficient_relation"),
+        (&own, "pat_lost", 503, "datastore_unavailable"),
+    ] {
+        let expected = (status, code.to_owned(), format!("/v1/nodes/{id}/events"));
+        assert_eq!(ask(id, token).await, expected, "{id} {token}");
+    }
+    for (_, path, headers, _) in rig.seen.lock().iter() {
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        let named = path.trim_start_matches("/internal/v1/authorize/node-events/");
+        assert!(named == own || named == "00000000-0000-0000-0000-000000000000", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_made_anew_closes_all_and_heals() {
     let logs = testkit::logs::guard();
     logs.expect("made anew");
