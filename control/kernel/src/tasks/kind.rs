@@ -66,6 +66,10 @@ kinds! {
     DirectoryLookup = "directory-lookup", Drop, Retry, None;
     /// Unwraps a sample of the signing keys and signs with it.
     SigningSelfcheck = "signing-selfcheck", Drop, RetryUnready, Some("signing-custody");
+    /// Compares the wrap keys of what is stored with those that are loaded.
+    WrapKeyRing = "wrap-key-ring", Drop, RetryUnready, Some("wrap-key-ring");
+    /// Rotates signing keys that have reached their greatest age.
+    SigningRotation = "signing-rotation", Drop, Retry, None;
     /// Retires signing keys whose transition is over.
     SigningRetireSweeper = "signing-retire-sweeper", Drop, Retry, None;
     /// Answers an edge that wants a key announced to a Node.
@@ -74,6 +78,12 @@ kinds! {
     AuditIntake = "audit-intake", Finish, Retry, None;
     /// Forgets which edge audit rows were written.
     AuditIntakeSweeper = "audit-intake-sweeper", Drop, Retry, None;
+    /// Moves pending audit rows into their chains.
+    AuditSequencer = "audit-sequencer", Finish, RetryUnready, Some("audit-sequencer");
+    /// Copies audit chains to the object store.
+    AuditMirror = "audit-mirror", Finish, RetryUnready, Some("audit-mirror");
+    /// Verifies audit chains: each as a whole in the night, its newest part by the hour.
+    AuditVerify = "audit-verify", Drop, Retry, None;
     /// Answers heartbeat batches.
     HeartbeatResponder = "heartbeat-responder", Finish, Retry, None;
     /// Finds Nodes that have gone silent.
