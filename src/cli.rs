@@ -43,6 +43,9 @@ enum Command {
     Config(ConfigCommand),
     /// Look at this machine: what `dev` needs and does not find.
     Doctor(OutputArgs),
+    /// Look after the keys that events are signed with; needs the database and the keys of control.
+    #[command(subcommand)]
+    Signing(SigningCommand),
     /// Look after telemetry.
     #[command(subcommand)]
     Obs(ObsCommand),
@@ -57,6 +60,38 @@ enum ConfigCommand {
         #[command(flatten)]
         output: OutputArgs,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SigningCommand {
+    /// Print a Domain's keys, the oldest first.
+    List {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The Domain.
+        #[arg(long)]
+        domain: String,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Give a Domain a new key; the old one is believed for `control.signing_transition_hours` more.
+    Rotate {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The Domain.
+        #[arg(long)]
+        domain: String,
+        /// Rotate although the last rotation's transition goes on; the key before the present one ends at once.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+impl SigningCommand {
+    fn config(&self) -> ConfigArgs {
+        let (Self::List { config, .. } | Self::Rotate { config, .. }) = self;
+        config.clone()
+    }
 }
 
 #[derive(Subcommand)]
@@ -179,6 +214,7 @@ fn dispatch(command: Command) -> Result<ExitCode, String> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Doctor(output) => Ok(commands::doctor(output.output)),
+        Command::Signing(command) => role(&command.config(), move |config| commands::signing(config, command)),
         Command::Obs(ObsCommand::ReplayDead { config, consumer, domain }) => {
             role(&config, move |config| commands::replay_dead(config, consumer, domain))
         }

@@ -1,5 +1,7 @@
 //! Commands that do one thing and end.
 
+mod signing;
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,6 +12,8 @@ use serde_json::json;
 use crate::cli::Output;
 use crate::config::{Config, Loaded, is_secret};
 use crate::output::{say, tell};
+
+pub(crate) use signing::signing;
 
 /// Applies the migrations that are missing.
 pub(crate) async fn migrate(config: Config) -> Result<(), String> {

@@ -94,6 +94,10 @@ pub struct ControlConfig {
     pub bootstrap_token_file: Option<PathBuf>,
     /// How long the first administrator's token is good, in seconds.
     pub bootstrap_token_ttl_seconds: u32,
+    /// How long a signing key is believed after its successor took over, in hours, 1 to 168.
+    pub signing_transition_hours: u32,
+    /// The age at which a signing key is rotated, in days; 0 never, for fleets whose Nodes never enrol again.
+    pub signing_max_age_days: u32,
 }
 
 /// Keys that encrypt keys.
@@ -153,6 +157,8 @@ impl Default for ControlConfig {
             environment: "prod".to_owned(),
             bootstrap_token_file: None,
             bootstrap_token_ttl_seconds: 3_600,
+            signing_transition_hours: 24,
+            signing_max_age_days: 90,
         }
     }
 }
@@ -173,6 +179,9 @@ impl Config {
         }
         if self.control.environment.is_empty() || !self.control.environment.bytes().all(|b| b.is_ascii_lowercase()) {
             return Err("`control.environment` must be lower-case letters".to_owned());
+        }
+        if !(1..=168).contains(&self.control.signing_transition_hours) {
+            return Err("`control.signing_transition_hours` must be from 1 to 168".to_owned());
         }
         let cap = u64::try_from(self.edge.ingest.wire_bytes).unwrap_or(u64::MAX);
         if self.edge.quota.node_burst_bytes < cap || self.edge.quota.domain_burst_bytes < cap {

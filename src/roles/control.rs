@@ -16,6 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use plexsphere_api::{Api, BuildInfo, Health};
 use plexsphere_audit::{AuditIntakeConsumer, AuditIntakeSweeper, AuditKey, PgAuditLog};
 use plexsphere_identity::{Deps, Identity, IdentityConfig, NodeReader, Sweeper, TokenPepper};
+use plexsphere_kernel::custody::{SealedRows, WrapKeyRing};
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::{Gate, Gates, Operation, Reply};
 use plexsphere_kernel::paging::CursorCodec;
@@ -26,7 +27,7 @@ use plexsphere_kernel::tasks::{Tasks, TasksContext};
 use plexsphere_kernel::{AuditLog, Clock, Database, EnvelopeSigner, KekRing, Probes, SystemClock};
 use plexsphere_mesh::{AllocationSweeper, Blocks, Mesh, MeshConfig, MeshParts, ReachabilitySweeper};
 use plexsphere_signing::{
-    Signing, SigningAnnouncer, SigningConfig, SigningParts, SigningRetireSweeper, SigningSelfcheck,
+    Signing, SigningAnnouncer, SigningConfig, SigningParts, SigningRetireSweeper, SigningRotation, SigningSelfcheck,
 };
 use plexsphere_wire::{Code, NodeId, Timestamp};
 use prometheus_client::registry::Registry;
@@ -40,8 +41,6 @@ use crate::config::Config;
 use crate::custody::Keys;
 use crate::output::tell;
 
-/// How long a signing key is believed after its successor took over.
-const KEY_TRANSITION: Duration = Duration::from_secs(24 * 3_600);
 /// How long a registration waits for the edge directory.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
 /// How long requests under way may finish after the end was asked for.
@@ -136,13 +135,15 @@ impl Contexts {
             clock,
             deployment,
         };
-        let signing = ground.signing(config.issuer_host(), keys.signing_ring, probes).await?;
+        let signing = ground.signing(config, keys.signing_ring, probes).await?;
         let mesh = ground.mesh();
         let flush = ground.projection(&signing, &mut tasks);
         let identity = ground.identity(&mesh, &signing, secrets, flush);
         ground.relay(&signing, &mut tasks, registry);
         tasks.add(Arc::new(mesh.reachability_sweeper()), ReachabilitySweeper::SCHEDULE);
         tasks.add(Arc::new(mesh.allocation_sweeper()), AllocationSweeper::SCHEDULE);
+        let sealed = vec![Arc::clone(&signing) as Arc<dyn SealedRows>, mesh.sealed_rows()];
+        tasks.add(Arc::new(WrapKeyRing::new(sealed)), WrapKeyRing::schedule());
         tasks.serve(Arc::new(mesh.heartbeat_responder(ground.bus.clone())));
         for sweeper in identity.sweepers() {
             tasks.add(Arc::new(sweeper), Sweeper::schedule());
@@ -168,8 +169,7 @@ impl Contexts {
 }
 
 impl Ground {
-    async fn signing(&self, issuer_host: String, ring: KekRing, probes: &Probes) -> Result<Arc<Signing>, String> {
-        let config = SigningConfig { deployment: self.deployment, issuer_host, transition: KEY_TRANSITION };
+    async fn signing(&self, config: &Config, ring: KekRing, probes: &Probes) -> Result<Arc<Signing>, String> {
         let parts = SigningParts {
             db: self.db.clone(),
             ring,
@@ -177,7 +177,9 @@ impl Ground {
             clock: Arc::clone(&self.clock),
             probes: probes.clone(),
         };
-        Signing::open(config, parts).await.map_err(|error| format!("signing cannot start: {}", sentence(&error)))
+        Signing::open(signing_config(config, self.deployment), parts)
+            .await
+            .map_err(|error| format!("signing cannot start: {}", sentence(&error)))
     }
 
     fn mesh(&self) -> Mesh {
@@ -241,6 +243,7 @@ impl Ground {
         let sweeper = OutboxSweeper::new(self.db.clone(), Arc::clone(&self.clock));
         tasks.add(Arc::new(sweeper), OutboxSweeper::schedule());
         tasks.add(Arc::new(SigningSelfcheck::new(Arc::clone(signing))), SigningSelfcheck::schedule());
+        tasks.add(Arc::new(SigningRotation::new(Arc::clone(signing))), SigningRotation::schedule());
         tasks.add(Arc::new(SigningRetireSweeper::new(Arc::clone(signing))), SigningRetireSweeper::schedule());
         tasks.serve(Arc::new(SigningAnnouncer::new(self.bus.clone(), Arc::clone(signing))));
         let intake = AuditIntakeConsumer::new(self.bus.clone(), Arc::clone(&self.audit), self.replicas, registry);
@@ -276,8 +279,19 @@ fn authorize_node_events() -> Operation {
         .handler(|_| async { Ok(Reply::empty(http::StatusCode::NO_CONTENT)) })
 }
 
+/// How this installation signs.
+pub(crate) fn signing_config(config: &Config, deployment: Uuid) -> SigningConfig {
+    const HOUR_SECONDS: u64 = 3_600;
+    SigningConfig {
+        deployment,
+        issuer_host: config.issuer_host(),
+        transition: Duration::from_secs(u64::from(config.control.signing_transition_hours) * HOUR_SECONDS),
+        max_age: Duration::from_secs(u64::from(config.control.signing_max_age_days) * 24 * HOUR_SECONDS),
+    }
+}
+
 /// The installation that the root key stands for. A database that another root key has written to is not ours to sign for.
-fn deployment(keys: &Keys) -> Uuid {
+pub(crate) fn deployment(keys: &Keys) -> Uuid {
     let bytes = keys.derive("deployment");
     let mut id = [0u8; 16];
     id.copy_from_slice(bytes.first_chunk::<16>().unwrap_or(&[1; 16]));

@@ -1,11 +1,15 @@
 //! Key custody: a ring of versioned wrap keys, and sealing under it.
 
+mod stored;
+
 use std::collections::BTreeMap;
 
 use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes256Gcm, Key, KeyInit as _, Nonce};
 use rand::RngCore as _;
 use zeroize::Zeroizing;
+
+pub use stored::{SealedRows, WrapKeyRing};
 
 const FORMAT: u8 = 0x01;
 const NONCE_BYTES: usize = 12;
@@ -68,6 +72,12 @@ impl KekRing {
     #[must_use]
     pub fn newest(&self) -> i32 {
         self.keys.keys().next_back().copied().unwrap_or(0)
+    }
+
+    /// The versions that are loaded, in ascending order.
+    #[must_use]
+    pub fn versions(&self) -> Vec<i32> {
+        self.keys.keys().copied().collect()
     }
 
     /// Whether a version is loaded.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use plexsphere_kernel::custody::SealedRows;
 use plexsphere_kernel::http::Operation;
 use plexsphere_kernel::seams::MeshMembership;
 use plexsphere_kernel::{Clock, Database, Fault, KekRing, Outbox, Tx};
@@ -91,6 +93,12 @@ impl Mesh {
         })
     }
 
+    /// The sealed seeds, for the check of the wrap keys.
+    #[must_use]
+    pub fn sealed_rows(&self) -> Arc<dyn SealedRows> {
+        Arc::new(SealedSeeds { db: self.parts.db.clone(), keks: Arc::clone(&self.parts.keks) })
+    }
+
     /// `GetNodeState` and `GetNodeReachability`.
     #[must_use]
     pub fn operations(&self) -> Vec<Operation> {
@@ -130,6 +138,23 @@ impl Mesh {
     #[must_use]
     pub fn allocation_sweeper(&self) -> AllocationSweeper {
         AllocationSweeper { db: self.parts.db.clone(), clock: Arc::clone(&self.parts.clock) }
+    }
+}
+
+/// The seeds of pre-shared keys.
+struct SealedSeeds {
+    db: Database,
+    keks: Arc<KekRing>,
+}
+
+#[async_trait]
+impl SealedRows for SealedSeeds {
+    fn what(&self) -> &'static str {
+        "mesh seeds"
+    }
+
+    async fn foreign_version(&self) -> Result<Option<i32>, Fault> {
+        peers::foreign_epoch(&self.db, &self.keks.versions()).await
     }
 }
 

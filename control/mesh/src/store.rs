@@ -21,6 +21,7 @@ pub const STATEMENTS: &[&str] = &[
     peers::INSERT,
     peers::INSERT_EPOCH,
     peers::OTHERS,
+    peers::FOREIGN_EPOCH,
     peers::LIST,
     peers::DOMAIN_OF,
     peers::DEREGISTER,

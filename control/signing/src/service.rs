@@ -13,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::SigningKey;
 use moka::sync::Cache;
+use plexsphere_kernel::custody::SealedRows;
 use plexsphere_kernel::installation;
 use plexsphere_kernel::probes::Probe;
 use plexsphere_kernel::seams::{DomainEntries, PublicSigningKey, SigningKeys};
@@ -45,6 +46,8 @@ pub struct SigningConfig {
     pub issuer_host: String,
     /// How long a superseded key is believed: 1 h to 7 d.
     pub transition: Duration,
+    /// The age at which a key is rotated by schedule; zero: never.
+    pub max_age: Duration,
 }
 
 /// What the signer stands on.
@@ -59,6 +62,23 @@ pub struct SigningParts {
     pub clock: Arc<dyn Clock>,
     /// Where `signing-deployment` is registered.
     pub probes: Probes,
+}
+
+/// A key of a Domain, as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// Its name.
+    pub kid: String,
+    /// Its place in the Domain's line, from 1.
+    pub version: i32,
+    /// The public half, base64.
+    pub public_key: String,
+    /// Its state.
+    pub state: KeyState,
+    /// Whether events are signed with it now.
+    pub is_announced: bool,
+    /// Until when it is believed, once it has a successor.
+    pub transition_expires: Option<Timestamp>,
 }
 
 /// The signing keys. Implements `SigningKeys`, `DomainEntries` and `EnvelopeSigner`.
@@ -117,6 +137,27 @@ impl Signing {
         self.parts.clock.now()
     }
 
+    pub(crate) const fn max_age(&self) -> Duration {
+        self.config.max_age
+    }
+
+    /// All keys of a Domain in version order; none when it has no key.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn keys(&self, domain: DomainId) -> Result<Vec<KeyInfo>, Fault> {
+        let Some(line) = store::line(self.parts.db.pool(), domain).await? else { return Ok(Vec::new()) };
+        let info = |key: &PublicHalf| KeyInfo {
+            kid: key.kid.clone(),
+            version: key.version,
+            public_key: encoded(&key.public_key),
+            state: key.state,
+            is_announced: key.kid == line.announced_kid,
+            transition_expires: key.transition_expires,
+        };
+        Ok(line.keys.iter().map(info).collect())
+    }
+
     /// The Domain's key line, at most [`LINE_TTL`] old.
     async fn line(&self, domain: DomainId) -> Result<Arc<KeyLine>, SignerFault> {
         match self.lines.get(&domain) {
@@ -148,6 +189,17 @@ fn custody(error: SealError) -> SignerFault {
 
 fn encoded(key: &[u8; 32]) -> String {
     STANDARD.encode(key)
+}
+
+#[async_trait]
+impl SealedRows for Signing {
+    fn what(&self) -> &'static str {
+        "signing keys"
+    }
+
+    async fn foreign_version(&self) -> Result<Option<i32>, Fault> {
+        store::foreign_version(&self.parts.db, &self.parts.ring.versions()).await
+    }
 }
 
 #[async_trait]

@@ -27,11 +27,34 @@ const RETIRE: &str = "UPDATE signing.keys SET state = 'retired', retired_at = $3
 const EXPIRED: &str = "SELECT domain_id, kid FROM signing.keys \
      WHERE state = 'previous' AND transition_expires <= $1 ORDER BY transition_expires LIMIT $2 FOR UPDATE SKIP LOCKED";
 const ANNOUNCED: &str = "UPDATE signing.domains SET announced_kid = $2, announced_seq = $3 WHERE domain_id = $1";
-const SAMPLE: &str = "SELECT domain_id, kid FROM signing.keys WHERE state = 'current' ORDER BY id DESC LIMIT $1";
+/// Any key with a private half: a retired one that does not open is missed by the Nodes that pin it.
+const SAMPLE: &str =
+    "SELECT domain_id, kid FROM signing.keys WHERE wrapped_seed IS NOT NULL ORDER BY random() LIMIT $1";
+const FOREIGN: &str = "SELECT wrap_key_version FROM signing.keys WHERE wrap_key_version <> ALL($1) LIMIT 1";
+const OLD: &str = "SELECT k.domain_id FROM signing.keys k WHERE k.state = 'current' AND k.activated_at <= $1 \
+     AND NOT EXISTS (SELECT 1 FROM signing.keys p WHERE p.domain_id = k.domain_id AND p.state = 'previous' \
+     AND p.transition_expires > $2) ORDER BY k.activated_at LIMIT $3";
+const MINTED_SINCE: &str =
+    "SELECT count(*) FROM signing.keys WHERE created_by = $1 AND version > 1 AND created_at > $2";
 
 /// Every statement of the context, for the test that prepares them.
-pub const STATEMENTS: [&str; 12] =
-    [LINES, PAGE, SEED, CLAIM, HAS, LOCK, INSERT, SUPERSEDE, RETIRE, EXPIRED, ANNOUNCED, SAMPLE];
+pub const STATEMENTS: [&str; 15] = [
+    LINES,
+    PAGE,
+    SEED,
+    CLAIM,
+    HAS,
+    LOCK,
+    INSERT,
+    SUPERSEDE,
+    RETIRE,
+    EXPIRED,
+    ANNOUNCED,
+    SAMPLE,
+    FOREIGN,
+    OLD,
+    MINTED_SINCE,
+];
 
 #[derive(sqlx::FromRow)]
 struct LineRow {
@@ -151,6 +174,29 @@ pub(crate) async fn expired(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<V
 
 pub(crate) async fn sample(db: &Database, limit: i64) -> Result<Vec<(Uuid, String)>, Fault> {
     Ok(sqlx::query_as(SAMPLE).bind(limit).fetch_all(db.pool()).await?)
+}
+
+/// The wrap key's version of some key that is none of these.
+pub(crate) async fn foreign_version(db: &Database, held: &[i32]) -> Result<Option<i32>, Fault> {
+    Ok(sqlx::query_scalar(FOREIGN).bind(held).fetch_optional(db.pool()).await?)
+}
+
+/// Domains whose current key has been active since `activated` or longer and whose last transition is over, the oldest
+/// keys first.
+pub(crate) async fn old(
+    db: &Database,
+    activated: Timestamp,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<DomainId>, Fault> {
+    let domains: Vec<Uuid> =
+        sqlx::query_scalar(OLD).bind(activated.inner()).bind(now.inner()).bind(limit).fetch_all(db.pool()).await?;
+    Ok(domains.into_iter().map(DomainId::from_uuid).collect())
+}
+
+/// How many successors `creator` has made since then.
+pub(crate) async fn minted_since(db: &Database, creator: Uuid, since: Timestamp) -> Result<i64, Fault> {
+    Ok(sqlx::query_scalar(MINTED_SINCE).bind(creator).bind(since.inner()).fetch_one(db.pool()).await?)
 }
 
 fn one(result: sqlx::postgres::PgQueryResult) -> Result<(), Fault> {

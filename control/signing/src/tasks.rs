@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use ed25519_dalek::Signer as _;
 use plexsphere_kernel::directory::mark_domain;
 use plexsphere_kernel::tasks::{Health, Progress, Schedule, Task, TaskKind};
-use plexsphere_kernel::{Event, EventAudience, Fault, Outbox};
-use plexsphere_wire::DomainId;
+use plexsphere_kernel::{Event, EventAudience, Fault, Outbox, Subject};
+use plexsphere_wire::{CorrelationId, DomainId, Timestamp};
 use serde_json::json;
 
-use crate::service::Signing;
+use crate::service::{RotateError, Rotation, SIGNING_SUBJECT, Signing};
 use crate::store;
 
 /// Keys that are unwrapped by one check.
@@ -19,7 +19,11 @@ const SAMPLE: i64 = 8;
 /// Keys retired by one run.
 const RETIRE: i64 = 200;
 
-/// Unwraps a sample of keys, signs and verifies with each, and compares the stored public halves.
+/// Keys rotated by schedule within [`ROTATION_PERIOD`], on all replicas together: a fleet is not re-keyed at once.
+const ROTATIONS: i64 = 20;
+const ROTATION_PERIOD: Duration = Duration::from_secs(3_600);
+
+/// Unwraps a random sample of keys, signs and verifies with each, and compares the stored public halves.
 pub struct SigningSelfcheck(Arc<Signing>);
 
 impl SigningSelfcheck {
@@ -60,6 +64,70 @@ impl Task for SigningSelfcheck {
             progress.done += 1;
         }
         Ok(progress)
+    }
+}
+
+/// Rotates keys that have reached their greatest age, never inside a transition.
+pub struct SigningRotation(Arc<Signing>);
+
+impl SigningRotation {
+    /// A rotation; run it by [`Self::schedule`].
+    #[must_use]
+    pub const fn new(signing: Arc<Signing>) -> Self {
+        Self(signing)
+    }
+
+    /// Every hour.
+    #[must_use]
+    pub const fn schedule() -> Schedule {
+        Schedule::every(ROTATION_PERIOD)
+    }
+
+    /// One Domain; whether its key was rotated.
+    async fn rotate(&self, domain: DomainId, now: Timestamp) -> Result<bool, Fault> {
+        let rotation = Rotation {
+            domain,
+            actor: Subject::System(SIGNING_SUBJECT),
+            correlation_id: CorrelationId::mint(now),
+            force: false,
+            // Nothing issues sessions yet.
+            longest_session: Duration::ZERO,
+        };
+        match self.0.rotate(rotation).await {
+            Ok(rotated) => {
+                tracing::info!(%domain, kid = rotated.kid, "a signing key reached its greatest age and was rotated");
+                Ok(true)
+            }
+            // Somebody rotated it, or the Domain went, since it was looked up.
+            Err(RotateError::InTransition { .. } | RotateError::NoKey | RotateError::State(_)) => Ok(false),
+            Err(RotateError::Fault(fault)) => Err(fault),
+        }
+    }
+}
+
+#[async_trait]
+impl Task for SigningRotation {
+    fn kind(&self) -> TaskKind {
+        TaskKind::SigningRotation
+    }
+
+    async fn run(&self) -> Result<Progress, Fault> {
+        let (now, max_age) = (self.0.now(), self.0.max_age());
+        if max_age.is_zero() {
+            return Ok(Progress::default());
+        }
+        // Every replica has its own hour; the keys say how many were made in the last one.
+        let made = store::minted_since(self.0.db(), SIGNING_SUBJECT, now.minus(ROTATION_PERIOD)).await?;
+        let due = store::old(self.0.db(), now.minus(max_age), now, (ROTATIONS - made).max(0)).await?;
+        let (mut progress, mut failed) = (Progress::default(), None);
+        for domain in due {
+            match self.rotate(domain, now).await {
+                Ok(rotated) => progress.done += u64::from(rotated),
+                // One Domain's trouble is not the others'.
+                Err(fault) => failed = Some(fault),
+            }
+        }
+        failed.map_or(Ok(progress), Err)
     }
 }
 

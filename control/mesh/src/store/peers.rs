@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use plexsphere_kernel::database::violated_constraint;
 use plexsphere_kernel::seams::{Join, LeaveReason, PeerView, ReachabilityPolicy};
-use plexsphere_kernel::{Fault, Tx};
+use plexsphere_kernel::{Database, Fault, Tx};
 use plexsphere_wire::{DomainId, NodeId, PeerId, Timestamp};
 use sqlx::PgExecutor;
 use sqlx::types::time::OffsetDateTime;
@@ -76,6 +76,14 @@ pub(crate) async fn insert_epoch(tx: &mut Tx, peer: PeerId, seed: &SealedSeed, n
         .execute(&mut **tx)
         .await?;
     Ok(())
+}
+
+pub(crate) const FOREIGN_EPOCH: &str =
+    "SELECT wrap_key_version FROM mesh.psk_epochs WHERE wrap_key_version <> ALL($1) LIMIT 1";
+
+/// The wrap key's version of some seed that is none of these.
+pub(crate) async fn foreign_epoch(db: &Database, held: &[i32]) -> Result<Option<i32>, Fault> {
+    Ok(sqlx::query_scalar(FOREIGN_EPOCH).bind(held).fetch_optional(db.pool()).await?)
 }
 
 pub(crate) const OTHERS: &str = "

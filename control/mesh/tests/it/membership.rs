@@ -99,3 +99,13 @@ async fn a_rolled_back_join_leaves_nothing() {
     let joined = world.try_join(world.joining("10.0.0.0/24")).await.unwrap();
     assert_eq!(joined.mesh_ip.to_string(), "10.0.0.1");
 }
+
+#[tokio::test]
+async fn a_seed_under_a_wrap_key_that_is_not_loaded_is_found() {
+    let world = world().await;
+    world.join().await;
+    let rows = world.mesh.sealed_rows();
+    assert_eq!(rows.foreign_version().await.unwrap(), None);
+    sqlx::query("UPDATE mesh.psk_epochs SET wrap_key_version = 7").execute(&world.db.pool()).await.unwrap();
+    assert_eq!(rows.foreign_version().await.unwrap(), Some(7));
+}

@@ -1,13 +1,16 @@
 use std::sync::Arc;
 
+use plexsphere_kernel::custody::{SealedRows, WrapKeyRing};
 use plexsphere_kernel::seams::{DomainEntries as _, SigningKeys as _};
-use plexsphere_kernel::tasks::Task as _;
-use plexsphere_kernel::{EnvelopeSigner as _, KekRing, Probes, SignerFault};
+use plexsphere_kernel::tasks::{Task as _, Tasks, TasksContext};
+use plexsphere_kernel::{EnvelopeSigner as _, KekRing, Probes, SignerFault, SystemClock};
 use plexsphere_signing::SigningSelfcheck;
-use plexsphere_testkit::TestDatabase;
+use plexsphere_testkit::{TestDatabase, eventually};
 use plexsphere_wire::DomainId;
 use plexsphere_wire::envelope::parse_public_key;
+use prometheus_client::registry::Registry;
 use sqlx::AssertSqlSafe;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::rig::{Rig, SCHEMA, now, open, unsigned};
@@ -118,6 +121,49 @@ async fn the_self_check_finds_a_public_half_that_does_not_fit() {
         .await
         .unwrap();
     assert_ne!(check.run().await.unwrap().health, plexsphere_kernel::tasks::Health::Good);
+}
+
+#[tokio::test]
+async fn every_key_may_be_in_the_sample_of_the_self_check() {
+    let rig = Rig::new().await;
+    for _ in 0..24 {
+        rig.domain().await;
+    }
+    // The oldest one, which a look at the newest alone never finds.
+    sqlx::query(
+        "UPDATE signing.keys SET wrapped_seed = '\\x0100' WHERE id = (SELECT id FROM signing.keys ORDER BY id LIMIT 1)",
+    )
+    .execute(&rig.database.pool())
+    .await
+    .unwrap();
+    let check = SigningSelfcheck::new(Arc::clone(&rig.signing));
+    // A third of the keys each time: not to find it in 60 goes happens once in 10^10.
+    for _ in 0..60 {
+        match check.run().await {
+            Ok(progress) => assert_eq!(progress.done, 8, "the sample is bounded"),
+            Err(_) => return,
+        }
+    }
+    panic!("the key that does not open is in no sample");
+}
+
+#[tokio::test]
+async fn a_key_under_a_wrap_key_that_is_not_loaded_fails_the_probe() {
+    let guard = plexsphere_testkit::logs::guard();
+    guard.expect("a wrap key that is not loaded");
+    let rig = Rig::new().await;
+    rig.domain().await;
+    let probes = Probes::default();
+    let context = TasksContext { db: rig.db.clone(), clock: Arc::new(SystemClock), probes: probes.clone() };
+    let mut tasks = Tasks::new(context, &mut Registry::default(), CancellationToken::new());
+    let rows = Arc::clone(&rig.signing) as Arc<dyn SealedRows>;
+    let task = tasks.add(Arc::new(WrapKeyRing::new(vec![rows])), WrapKeyRing::schedule());
+    tasks.start();
+    let reading = || probes.readings().into_iter().find(|reading| reading.name == "wrap-key-ring").unwrap();
+    eventually!(reading().ready, "the ring holds what is stored");
+    sqlx::query("UPDATE signing.keys SET wrap_key_version = 2").execute(&rig.database.pool()).await.unwrap();
+    task.nudge();
+    eventually!(!reading().ready && reading().detail.contains("not in the ring"), "the ring lacks a key");
 }
 
 #[tokio::test]

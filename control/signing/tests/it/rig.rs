@@ -55,6 +55,7 @@ pub async fn open(db: &Database, audit: &Arc<Kept>, probes: &Probes, ring: &str,
         deployment,
         issuer_host: "cp.example.org".to_owned(),
         transition: Duration::from_secs(24 * 3_600),
+        max_age: Duration::from_secs(90 * 24 * 3_600),
     };
     let parts = SigningParts {
         db: db.clone(),

@@ -5,7 +5,7 @@ use plexsphere_kernel::relay::{Relay, RelayParts};
 use plexsphere_kernel::seams::DomainEntries as _;
 use plexsphere_kernel::tasks::{Task as _, Tasks, TasksContext};
 use plexsphere_kernel::{AuditLog, EnvelopeSigner, Event, EventAudience, Outbox, Probes, SystemClock};
-use plexsphere_signing::{RotateError, SigningAnnouncer, SigningRetireSweeper};
+use plexsphere_signing::{KeyState, RotateError, SigningAnnouncer, SigningRetireSweeper, SigningRotation};
 use plexsphere_testkit::{TestNats, eventually};
 use plexsphere_wire::DomainId;
 use plexsphere_wire::envelope::{Envelope, EventType, parse_public_key};
@@ -192,4 +192,37 @@ async fn the_sweeper_retires_a_key_whose_transition_is_over() {
     assert_eq!(sweeper.run().await.unwrap().done, 1);
     assert!(rig.audit.0.lock().unwrap().contains(&"signing_key.retire".to_owned()));
     rotate(&rig, domain, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn keys_of_the_greatest_age_are_rotated_by_schedule_twenty_an_hour_and_never_in_a_transition() {
+    let rig = Rig::new().await;
+    let mut old = Vec::new();
+    for _ in 0..21 {
+        old.push(rig.domain().await);
+    }
+    let (young, in_transition) = (rig.domain().await, rig.domain().await);
+    rotate(&rig, in_transition, false).await.unwrap();
+    let aged = now().minus(Duration::from_secs(91 * 24 * 3_600));
+    let age = "UPDATE signing.keys SET activated_at = $1 WHERE state = 'current' AND domain_id <> $2";
+    sqlx::query(age).bind(aged.inner()).bind(young.uuid()).execute(&rig.database.pool()).await.unwrap();
+
+    let rotation = SigningRotation::new(Arc::clone(&rig.signing));
+    assert_eq!(rotation.run().await.unwrap().done, 20);
+    assert_eq!(rotation.run().await.unwrap().done, 0, "the hour is full");
+    let past = now().minus(Duration::from_secs(3_601));
+    let earlier = "UPDATE signing.keys SET created_at = $1 WHERE version > 1";
+    sqlx::query(earlier).bind(past.inner()).execute(&rig.database.pool()).await.unwrap();
+    assert_eq!(rotation.run().await.unwrap().done, 1);
+    for domain in old {
+        let keys = rig.signing.keys(domain).await.unwrap();
+        let states: Vec<_> = keys.iter().map(|key| (key.version, key.state, key.is_announced)).collect();
+        assert_eq!(states, [(1, KeyState::Previous, true), (2, KeyState::Current, false)]);
+    }
+    assert_eq!(rig.signing.keys(young).await.unwrap().len(), 1);
+    assert_eq!(rig.signing.keys(in_transition).await.unwrap().len(), 2);
+    let announced = "SELECT count(*) FROM kernel.outbox WHERE wire_type = 'signing_key_rotated'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(announced).fetch_one(&rig.database.pool()).await.unwrap(), 22);
+    let recorded = rig.audit.0.lock().unwrap().iter().filter(|action| *action == "signing_key.rotate").count();
+    assert_eq!(recorded, 22);
 }
