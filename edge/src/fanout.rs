@@ -3,6 +3,7 @@
 mod connection;
 mod consumer;
 mod hub;
+mod patience;
 #[cfg(test)]
 mod tests;
 mod verify;

@@ -10,11 +10,14 @@ use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::{self, Message};
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+use plexsphere_wire::envelope::Envelope;
 use plexsphere_wire::subjects;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::hub::Hub;
+use super::patience::KeyMisses;
 use super::verify::{Rejection, verify};
 use crate::clock::Clock;
 use crate::config::{EventsConfig, millis, seconds};
@@ -24,6 +27,8 @@ use crate::probe::Probe;
 
 /// How long a message under an unknown key waits for the directory to learn of it.
 const KEY_PATIENCE: Duration = Duration::from_millis(500);
+/// How old a message may be whose key the directory may not know yet.
+const KEY_FRESH: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(500);
 
 /// The event stream as this edge sees it.
@@ -38,6 +43,7 @@ pub struct EventBus {
     probe: Arc<Probe>,
     loaded: AtomicBool,
     healthy: AtomicBool,
+    misses: Mutex<KeyMisses>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +89,7 @@ impl EventBus {
             probe: deps.probe,
             loaded: AtomicBool::new(false),
             healthy: AtomicBool::new(false),
+            misses: Mutex::default(),
         }
     }
 
@@ -223,17 +230,8 @@ impl EventBus {
         wire: &[u8],
     ) -> Option<super::hub::EventFrame> {
         let mut judged = verify(&self.directory, subject, id, sequence, wire);
-        let begun = self.clock.monotonic();
-        // The relay may sign under a new key a moment before the directory tells of it.
-        // Of a Domain that nobody knows there is nothing to wait for, and everybody else would wait with it.
-        let known =
-            subjects::parse_event_subject(subject).is_some_and(|(domain, _)| self.directory.domain(domain).is_some());
-        while known
-            && judged.as_ref().is_err_and(|rejection| *rejection == Rejection::Key)
-            && self.clock.monotonic().saturating_sub(begun) < KEY_PATIENCE
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            judged = verify(&self.directory, subject, id, sequence, wire);
+        if judged.as_ref().is_err_and(|rejection| *rejection == Rejection::Key) {
+            judged = self.verify_patiently((subject, id), sequence, wire).await;
         }
         match judged {
             Ok(frame) => Some(frame),
@@ -243,6 +241,35 @@ impl EventBus {
                 None
             }
         }
+    }
+
+    /// Verifies a message under an unknown key once more for a moment, when it is worth it: the relay may sign under a new
+    /// key a moment before the directory tells of it. Everybody else waits as well, so neither old messages are waited
+    /// for, nor Domains that nobody knows, nor keys that were waited for in vain.
+    async fn verify_patiently(
+        &self,
+        (subject, id): (&str, Option<&str>),
+        sequence: u64,
+        wire: &[u8],
+    ) -> Result<super::hub::EventFrame, Rejection> {
+        let unsigned = Envelope::parse(wire).map_err(Rejection::Envelope)?.unsigned;
+        let (domain, kid, begun) = (unsigned.domain, unsigned.key_id, self.clock.monotonic());
+        let fresh = self.clock.now().distance(unsigned.issued_at) <= KEY_FRESH;
+        let known = self.directory.domain(domain).is_some();
+        if !fresh || !known || !self.misses.lock().may_wait(domain, &kid, begun) {
+            return Err(Rejection::Key);
+        }
+        let mut judged = Err(Rejection::Key);
+        while judged.as_ref().is_err_and(|rejection| *rejection == Rejection::Key)
+            && self.clock.monotonic().saturating_sub(begun) < KEY_PATIENCE
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            judged = verify(&self.directory, subject, id, sequence, wire);
+        }
+        if judged.as_ref().is_err_and(|rejection| *rejection == Rejection::Key) {
+            self.misses.lock().note(domain, &kid, self.clock.monotonic());
+        }
+        judged
     }
 
     /// Reads one subject of the stream from `sequence` on.

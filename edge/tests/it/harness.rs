@@ -280,12 +280,22 @@ impl Rig {
         key: &SigningKey,
         issued_at: Timestamp,
     ) -> u64 {
+        self.publish_under("k-1", subject, event, (key, issued_at)).await
+    }
+
+    pub(crate) async fn publish_under(
+        &self,
+        kid: &str,
+        subject: String,
+        event: EventType,
+        (key, issued_at): (&SigningKey, Timestamp),
+    ) -> u64 {
         let id = EnvelopeId::mint(now());
         let unsigned = Unsigned {
             id,
             event,
             domain: self.domain,
-            key_id: "k-1".into(),
+            key_id: kid.into(),
             issued_at,
             payload: r#"{"peers":[]}"#.into(),
         };

@@ -109,6 +109,26 @@ async fn a_forged_message_is_dropped_and_the_next_one_flows() {
 }
 
 #[tokio::test]
+async fn a_flood_under_unknown_keys_costs_one_wait_and_an_old_message_none() {
+    let logs = testkit::logs::guard();
+    logs.expect("envelope rejected");
+    let rig = rig(|_| {}).await;
+    let mut stream = open(&rig, None).await;
+    let subject = subjects::domain_events(rig.domain);
+    let begun = std::time::Instant::now();
+    let old = now().minus(Duration::from_secs(6));
+    for round in 0..40 {
+        let kid = format!("k-old-{round}");
+        rig.publish_under(&kid, subject.clone(), EventType::PolicyUpdated, (&rig.key, old)).await;
+        rig.publish_under("k-9", subject.clone(), EventType::PolicyUpdated, (&rig.key, now())).await;
+    }
+    let good = rig.publish(subject.clone(), EventType::PolicyUpdated).await;
+    assert_eq!(stream.next_id().await, good);
+    // Eighty waits of half a second each would be forty seconds; one is left, and a slow machine's while beside it.
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn an_idle_stream_hears_keep_alives_and_ends_at_the_drain() {
     let _logs = testkit::logs::guard();
     let rig = rig(|config| config.events.keep_alive_millis = 300).await;
