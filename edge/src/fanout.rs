@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use connection::{CloseReason, Connection, EventBody, Follower, Pushed};
 pub use consumer::{EventBus, EventBusDeps};
-pub use hub::{EventFrame, Hub, Joined, NoRoom, Timer};
+pub use hub::{EventFrame, Hub, Join, JoinRefusal, Joined, Timer};
 pub use verify::{Rejection, verify, verify_announcement};
 pub use wheel::Wheel;
 
@@ -115,6 +115,7 @@ impl Fanout {
         peer: &Peer,
         context: &Context,
     ) -> Result<Outcome, Refused> {
+        let generation = self.hub.generation();
         let caller = match self.caller(path_id, (headers, peer), context).await? {
             Ok(caller) => caller,
             Err(answer) => return Ok(Outcome::Answer(answer)),
@@ -134,7 +135,11 @@ impl Fanout {
         let announcement = self.announcement(&caller, cursor).await?;
         let (of, directory) = ((caller.node, caller.domain), self.lookup.directory());
         let by_node = matches!(caller.follower, Follower::Node(_));
-        let joined = self.hub.join(of, caller.follower, cursor, peer.kill.clone()).map_err(|NoRoom| unavailable())?;
+        let join = Join { of, follower: caller.follower, cursor, generation, kill: peer.kill.clone() };
+        let joined = self.hub.join(join).map_err(|refusal| {
+            tracing::debug!(node = %of.0, %refusal, "event stream refused");
+            unavailable()
+        })?;
         // A revocation may have passed between the judgement and the join.
         if !still_lives(directory, &joined.connection) {
             self.hub.close(&joined.connection, CloseReason::Revoked);

@@ -80,15 +80,37 @@ pub struct Joined {
     pub dropped_issued_at: Option<Timestamp>,
 }
 
-/// The edge has no room for another stream.
+/// What a stream asks for when it joins.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// The Node that it is about, and the Node's Domain.
+    pub of: (NodeId, DomainId),
+    /// Who follows.
+    pub follower: Follower,
+    /// The last sequence that he has heard; `None` joins at the tail.
+    pub cursor: Option<u64>,
+    /// The hub's generation when the request began, before its cursor was judged.
+    pub generation: u64,
+    /// Ends the connection below.
+    pub kill: CancellationToken,
+}
+
+/// Why a stream cannot join. It may try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no room for another stream")]
-pub struct NoRoom;
+pub enum JoinRefusal {
+    /// The edge has no room for another stream.
+    #[error("no room for another stream")]
+    NoRoom,
+    /// The event stream was made anew since the request began, so its cursor is of another stream.
+    #[error("event stream was made anew")]
+    Resync,
+}
 
 /// All streams of an edge.
 pub struct Hub {
     shards: Vec<Mutex<Shard>>,
     applied: AtomicU64,
+    generation: AtomicU64,
     open: AtomicUsize,
     next_id: AtomicU64,
     wheel: Mutex<Wheel<(Weak<Connection>, Timer)>>,
@@ -104,6 +126,7 @@ impl Hub {
         Self {
             shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             applied: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             open: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             wheel: Mutex::new(Wheel::new(clock.monotonic())),
@@ -126,6 +149,12 @@ impl Hub {
     #[must_use]
     pub fn applied(&self) -> u64 {
         self.applied.load(Ordering::Acquire)
+    }
+
+    /// How often the event stream was made anew under this hub.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
     }
 
     /// How many streams are open.
@@ -151,6 +180,8 @@ impl Hub {
 
     /// Forgets everything, because the event stream is another one, and closes every stream.
     pub fn reset(&self) {
+        // First: a join that misses it is registered before its shard is locked below, and closed with the others.
+        self.generation.fetch_add(1, Ordering::SeqCst);
         self.begin(0);
         self.connections().iter().for_each(|connection| self.close(connection, CloseReason::BusReset));
     }
@@ -216,26 +247,36 @@ impl Hub {
         }
     }
 
-    /// Opens a stream behind `cursor`, or at the tail.
+    /// Opens a stream behind its cursor, or at the tail.
     ///
     /// # Errors
-    /// [`NoRoom`].
-    pub fn join(
-        &self,
-        of: (NodeId, DomainId),
-        follower: Follower,
-        cursor: Option<u64>,
-        kill: CancellationToken,
-    ) -> Result<Joined, NoRoom> {
+    /// [`JoinRefusal`].
+    pub fn join(&self, join: Join) -> Result<Joined, JoinRefusal> {
         if self.open.fetch_add(1, Ordering::AcqRel) >= self.config.max_streams {
             self.open.fetch_sub(1, Ordering::AcqRel);
-            return Err(NoRoom);
+            return Err(JoinRefusal::NoRoom);
         }
+        let joined = self.enter(join);
+        match &joined {
+            Ok(joined) => {
+                self.metrics.streams.inc();
+                self.start_timers(&joined.connection);
+            }
+            Err(_) => drop(self.open.fetch_sub(1, Ordering::AcqRel)),
+        }
+        joined
+    }
+
+    fn enter(&self, join: Join) -> Result<Joined, JoinRefusal> {
+        let Join { of, follower, cursor, generation, kill } = join;
         let (node, domain) = of;
-        let Some(shard) = self.shard(domain) else { return Err(NoRoom) };
+        let Some(shard) = self.shard(domain) else { return Err(JoinRefusal::NoRoom) };
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let by_node = matches!(follower, Follower::Node(_));
         let mut shard = shard.lock();
+        if generation != self.generation() {
+            return Err(JoinRefusal::Resync);
+        }
         let position = shard.applied.max(self.applied());
         let from = cursor.unwrap_or(position);
         let connection = Arc::new(Connection::new(id, of, follower, from.max(position), kill));
@@ -255,8 +296,6 @@ impl Hub {
         let gap = (from < shard.floor).then_some((from, shard.floor.min(position)));
         let dropped_issued_at = shard.dropped_issued_at;
         drop(shard);
-        self.metrics.streams.inc();
-        self.start_timers(&connection);
         Ok(Joined { connection, position, ring, gap, dropped_issued_at })
     }
 

@@ -49,12 +49,56 @@ fn follower() -> Follower {
     Follower::Operator(Arc::default())
 }
 
+fn join(hub: &Hub, of: (NodeId, DomainId), cursor: Option<u64>) -> Join {
+    Join { of, follower: follower(), cursor, generation: hub.generation(), kill: CancellationToken::new() }
+}
+
+#[test]
+fn a_join_from_before_the_stream_was_made_anew_is_told_to_come_again() {
+    let hub = hub(|_| {});
+    let (node, other, domain, _) = ids();
+    hub.begin(5_000);
+    let (early, late) = (join(&hub, (node, domain), Some(5_000)), join(&hub, (other, domain), Some(5_000)));
+    let joined = hub.join(early).unwrap();
+    hub.reset();
+    assert_eq!(joined.connection.closed(), Some(CloseReason::BusReset));
+    assert_eq!(
+        hub.join(late).err(),
+        Some(JoinRefusal::Resync),
+        "it would be deaf until the sequence 5,000 comes again"
+    );
+    let mut anew = body(&hub, hub.join(join(&hub, (other, domain), None)).unwrap());
+    hub.apply(frame(1, domain, EventTarget::Domain));
+    assert_eq!(drain(&mut anew), vec![1]);
+    drop((joined, anew));
+    assert_eq!(hub.open(), 1, "the refused join holds no place; the first one was given no body that could leave");
+}
+
+#[test]
+fn a_load_that_begins_again_puts_no_frame_beside_itself() {
+    let hub = hub(|_| {});
+    let (node, _, domain, _) = ids();
+    for _ in 0..2 {
+        hub.begin(10);
+        for sequence in 11..=13 {
+            hub.apply(frame(sequence, domain, EventTarget::Domain));
+        }
+    }
+    let joined = hub.join(join(&hub, (node, domain), Some(10))).unwrap();
+    assert_eq!((joined.position, joined.gap), (13, None));
+    assert_eq!(drain(&mut body(&hub, joined)), vec![11, 12, 13]);
+    // Behind another place the ring is empty, and says what it does not hold.
+    hub.begin(20);
+    let joined = hub.join(join(&hub, (node, domain), Some(10))).unwrap();
+    assert_eq!((joined.position, joined.gap, joined.ring.len()), (20, Some((10, 20)), 0));
+}
+
 #[test]
 fn a_full_queue_closes_its_stream_and_no_other() {
     let hub = hub(|config| config.queue_frames = 4);
     let (node, other, domain, _) = ids();
-    let slow = hub.join((node, domain), follower(), None, CancellationToken::new()).unwrap();
-    let fast = hub.join((other, domain), follower(), None, CancellationToken::new()).unwrap();
+    let slow = hub.join(join(&hub, (node, domain), None)).unwrap();
+    let fast = hub.join(join(&hub, (other, domain), None)).unwrap();
     let mut fast = body(&hub, fast);
     for sequence in 1..=10 {
         hub.apply(frame(sequence, domain, EventTarget::Domain));
@@ -67,11 +111,11 @@ fn a_full_queue_closes_its_stream_and_no_other() {
 fn there_is_room_for_so_many_streams_and_leaving_makes_room() {
     let hub = hub(|config| config.max_streams = 1);
     let (node, _, domain, _) = ids();
-    let first = body(&hub, hub.join((node, domain), follower(), None, CancellationToken::new()).unwrap());
-    assert!(hub.join((node, domain), follower(), None, CancellationToken::new()).is_err());
+    let first = body(&hub, hub.join(join(&hub, (node, domain), None)).unwrap());
+    assert!(hub.join(join(&hub, (node, domain), None)).is_err());
     drop(first);
     assert_eq!(hub.open(), 0);
-    assert!(hub.join((node, domain), follower(), None, CancellationToken::new()).is_ok());
+    assert!(hub.join(join(&hub, (node, domain), None)).is_ok());
 }
 
 #[test]
@@ -81,7 +125,7 @@ fn what_the_ring_dropped_is_named_as_a_gap() {
     for sequence in 1..=5 {
         hub.apply(frame(sequence, domain, EventTarget::Domain));
     }
-    let joined = hub.join((node, domain), follower(), Some(1), CancellationToken::new()).unwrap();
+    let joined = hub.join(join(&hub, (node, domain), Some(1))).unwrap();
     assert_eq!(joined.gap, Some((1, 4)));
     assert_eq!(joined.ring.iter().map(|frame| frame.sequence).collect::<Vec<_>>(), vec![5]);
 }
@@ -130,7 +174,7 @@ proptest! {
                     hub.skip(sequence);
                 }
                 Step::Join(cursor) => {
-                    let joined = hub.join((node, domain), follower(), cursor, CancellationToken::new()).unwrap();
+                    let joined = hub.join(join(&hub, (node, domain), cursor)).unwrap();
                     prop_assert_eq!(joined.position, sequence);
                     streams.push((cursor.unwrap_or(sequence), body(&hub, joined), Vec::new()));
                 }
