@@ -1,5 +1,7 @@
 //! Hostile input over every route that exists.
 
+mod every_operation;
+
 use std::io::Write as _;
 
 use flate2::Compression;
