@@ -72,6 +72,11 @@ impl CloseReason {
     const fn clean(self) -> bool {
         !matches!(self, Self::Overflow | Self::WriteTimeout | Self::ReplayFailed)
     }
+
+    /// Whether the client still gets what waits for it. A stream that tails has no cursor until it has heard a frame.
+    const fn flushes(self) -> bool {
+        matches!(self, Self::Drain | Self::Lifetime)
+    }
 }
 
 /// Who follows.
@@ -90,6 +95,8 @@ struct Queue {
     waker: Option<Waker>,
     closed: Option<CloseReason>,
     taken_at: Duration,
+    /// Whether the wheel holds an entry that looks whether frames are taken.
+    watched: bool,
 }
 
 /// An open stream as the hub knows it.
@@ -105,6 +112,8 @@ pub struct Connection {
     pub follower: Follower,
     /// Live frames up to this sequence are not for it: they are part of its replay, or older than its cursor.
     pub above: u64,
+    /// When it was open long enough.
+    pub ends_at: Duration,
     /// Ends the connection below.
     pub kill: CancellationToken,
     queue: Mutex<Queue>,
@@ -113,10 +122,10 @@ pub struct Connection {
 /// What a push did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
-    /// The queue was empty before: somebody should see to it that it is emptied in time.
-    First,
-    /// One more.
-    More,
+    /// Nobody looks yet whether the queue is emptied in time: the caller shall.
+    Unwatched,
+    /// Somebody looks already.
+    Watched,
     /// The stream is closed, by this push or before.
     Closed,
 }
@@ -126,10 +135,10 @@ impl Connection {
         id: u64,
         (node, domain): (NodeId, DomainId),
         follower: Follower,
-        above: u64,
+        (above, ends_at): (u64, Duration),
         kill: CancellationToken,
     ) -> Self {
-        Self { id, node, domain, follower, above, kill, queue: Mutex::default() }
+        Self { id, node, domain, follower, above, ends_at, kill, queue: Mutex::default() }
     }
 
     /// Puts a frame into the queue; a queue over its bounds closes the stream.
@@ -143,8 +152,7 @@ impl Connection {
             self.close(CloseReason::Overflow);
             return Pushed::Closed;
         }
-        let first = queue.frames.is_empty();
-        if first {
+        if queue.frames.is_empty() {
             queue.taken_at = now;
         }
         queue.bytes += bytes.len();
@@ -152,7 +160,7 @@ impl Connection {
         if let Some(waker) = queue.waker.take() {
             waker.wake();
         }
-        if first { Pushed::First } else { Pushed::More }
+        if std::mem::replace(&mut queue.watched, true) { Pushed::Watched } else { Pushed::Unwatched }
     }
 
     /// Ends the stream; the first reason stays.
@@ -160,8 +168,10 @@ impl Connection {
         let mut queue = self.queue.lock();
         if queue.closed.is_none() {
             queue.closed = Some(reason);
-            queue.frames = VecDeque::new();
-            queue.bytes = 0;
+            if !reason.flushes() {
+                queue.frames = VecDeque::new();
+                queue.bytes = 0;
+            }
         }
         if let Some(waker) = queue.waker.take() {
             waker.wake();
@@ -174,21 +184,23 @@ impl Connection {
         self.queue.lock().closed
     }
 
-    /// Since when frames wait without one being taken; `None` when none wait.
+    /// Since when frames wait without one being taken; `None` when none wait, and then nobody looks any longer.
     pub(super) fn waiting_since(&self) -> Option<Duration> {
-        let queue = self.queue.lock();
-        (!queue.frames.is_empty()).then_some(queue.taken_at)
+        let mut queue = self.queue.lock();
+        queue.watched = !queue.frames.is_empty();
+        queue.watched.then_some(queue.taken_at)
     }
 
     fn poll_take(&self, cx: &mut Context<'_>, now: Duration) -> Poll<Option<Result<Bytes, CloseReason>>> {
         let mut queue = self.queue.lock();
-        if let Some(reason) = queue.closed {
-            return Poll::Ready(if reason.clean() { None } else { Some(Err(reason)) });
-        }
+        // A close has emptied the queue, unless what waits in it is still to be had.
         if let Some(bytes) = queue.frames.pop_front() {
             queue.bytes -= bytes.len();
             queue.taken_at = now;
             return Poll::Ready(Some(Ok(bytes)));
+        }
+        if let Some(reason) = queue.closed {
+            return Poll::Ready(if reason.clean() { None } else { Some(Err(reason)) });
         }
         if !queue.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             queue.waker = Some(cx.waker().clone());
@@ -214,7 +226,7 @@ impl EventBody {
 
     /// The next bytes; an error breaks the response off.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CloseReason>>> {
-        if self.connection.closed().is_none() {
+        if self.connection.closed().is_none_or(CloseReason::flushes) {
             // Whoever is still given what was before cannot take what is live yet, and does not stall.
             if !self.opening.is_empty() || self.older.is_some() || !self.ring.is_empty() {
                 self.connection.queue.lock().taken_at = self.hub.now();
@@ -234,7 +246,7 @@ impl EventBody {
                     }
                 }
             }
-            if self.connection.closed().is_none()
+            if self.connection.closed().is_none_or(CloseReason::flushes)
                 && let Some(frame) = self.ring.pop_front()
             {
                 return Poll::Ready(Some(Ok(frame.bytes.clone())));

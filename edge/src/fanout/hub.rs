@@ -54,12 +54,11 @@ struct Shard {
 /// What the wheel is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
-    /// A keep-alive is due.
+    /// A keep-alive is due, or the stream was open long enough. One entry for both: an entry outlives its stream, and
+    /// streams are opened far more often than lifetimes end.
     KeepAlive,
-    /// Look whether the client takes its frames.
+    /// Look whether the client takes its frames; at most one entry per stream.
     Stall,
-    /// The stream was open long enough.
-    Lifetime,
     /// Look whether the follower still may.
     Recheck,
     /// End the connection below, should the stream still hang on it.
@@ -238,10 +237,10 @@ impl Hub {
     fn push(&self, connection: &Arc<Connection>, bytes: Bytes, now: Duration) {
         let already = connection.closed().is_some();
         match connection.push(bytes, self.config.queue_frames, self.config.queue_bytes, now) {
-            Pushed::First => {
+            Pushed::Unwatched => {
                 self.schedule(connection, Timer::Stall, now + millis(self.config.write_timeout_millis));
             }
-            Pushed::More => {}
+            Pushed::Watched => {}
             Pushed::Closed if already => {}
             Pushed::Closed => self.closing(connection, CloseReason::Overflow),
         }
@@ -279,7 +278,9 @@ impl Hub {
         }
         let position = shard.applied.max(self.applied());
         let from = cursor.unwrap_or(position);
-        let connection = Arc::new(Connection::new(id, of, follower, from.max(position), kill));
+        let life = seconds(self.config.lifetime_seconds).mul_f64(rand::random_range(0.9..1.1));
+        let times = (from.max(position), self.now() + life);
+        let connection = Arc::new(Connection::new(id, of, follower, times, kill));
         let streams = shard.nodes.entry(node).or_default();
         let own = |connection: &&Arc<Connection>| {
             matches!(connection.follower, Follower::Node(_)) && connection.closed().is_none()
@@ -301,10 +302,8 @@ impl Hub {
 
     fn start_timers(&self, connection: &Arc<Connection>) {
         let now = self.now();
-        let keep_alive = millis(self.config.keep_alive_millis);
-        let life = seconds(self.config.lifetime_seconds);
-        self.schedule(connection, Timer::KeepAlive, now + keep_alive.mul_f64(rand::random_range(0.04..1.0)));
-        self.schedule(connection, Timer::Lifetime, now + life.mul_f64(rand::random_range(0.9..1.1)));
+        let keep_alive = millis(self.config.keep_alive_millis).mul_f64(rand::random_range(0.04..1.0));
+        self.schedule(connection, Timer::KeepAlive, connection.ends_at.min(now + keep_alive));
         self.schedule(connection, Timer::Recheck, now + seconds(self.config.recheck_seconds));
     }
 
@@ -322,11 +321,12 @@ impl Hub {
             match timer {
                 Timer::Kill => connection.kill.cancel(),
                 _ if connection.closed().is_some() => {}
+                Timer::KeepAlive if now >= connection.ends_at => self.close(&connection, CloseReason::Lifetime),
                 Timer::KeepAlive => {
                     self.push(&connection, Bytes::from_static(sse::KEEP_ALIVE), now);
-                    self.schedule(&connection, Timer::KeepAlive, now + millis(self.config.keep_alive_millis));
+                    let next = connection.ends_at.min(now + millis(self.config.keep_alive_millis));
+                    self.schedule(&connection, Timer::KeepAlive, next);
                 }
-                Timer::Lifetime => self.close(&connection, CloseReason::Lifetime),
                 Timer::Recheck => {
                     self.schedule(&connection, Timer::Recheck, now + seconds(self.config.recheck_seconds));
                     recheck.push(connection);
@@ -343,6 +343,12 @@ impl Hub {
             }
         }
         recheck
+    }
+
+    /// How many entries the timer wheel holds.
+    #[cfg(test)]
+    pub(super) fn timers(&self) -> usize {
+        self.wheel.lock().entries()
     }
 
     /// Ends a stream, and a moment later the connection if the stream still hangs on it.

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::task::noop_waker;
+use parking_lot::Mutex;
 use plexsphere_wire::subjects::EventTarget;
 use plexsphere_wire::{DomainId, NodeId, Timestamp};
 use prometheus_client::registry::Registry;
@@ -9,13 +10,37 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::metrics::Metrics;
 
 fn hub(change: impl FnOnce(&mut EventsConfig)) -> Arc<Hub> {
+    hub_at(Arc::new(SystemClock::new()), change)
+}
+
+fn hub_at(clock: Arc<dyn Clock>, change: impl FnOnce(&mut EventsConfig)) -> Arc<Hub> {
     let mut config = EventsConfig::default();
     change(&mut config);
-    Arc::new(Hub::new(config, Arc::new(SystemClock::new()), Metrics::register(&mut Registry::default())))
+    Arc::new(Hub::new(config, clock, Metrics::register(&mut Registry::default())))
+}
+
+/// A clock that stands until it is moved.
+#[derive(Default)]
+struct Hand(Mutex<Duration>);
+
+impl Hand {
+    fn forward(&self, by: Duration) {
+        *self.0.lock() += by;
+    }
+}
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_seconds(1_700_000_000)
+    }
+
+    fn monotonic(&self) -> Duration {
+        *self.0.lock()
+    }
 }
 
 fn ids() -> (NodeId, NodeId, DomainId, DomainId) {
@@ -43,6 +68,12 @@ fn drain(body: &mut EventBody) -> Vec<u64> {
         heard.push(std::str::from_utf8(&bytes).unwrap().parse().unwrap());
     }
     heard
+}
+
+/// Takes what waits, keep-alives as well.
+fn exhaust(body: &mut EventBody) {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    while let std::task::Poll::Ready(Some(_)) = body.poll_next(&mut cx) {}
 }
 
 fn follower() -> Follower {
@@ -91,6 +122,72 @@ fn a_load_that_begins_again_puts_no_frame_beside_itself() {
     hub.begin(20);
     let joined = hub.join(join(&hub, (node, domain), Some(10))).unwrap();
     assert_eq!((joined.position, joined.gap, joined.ring.len()), (20, Some((10, 20)), 0));
+}
+
+#[test]
+fn a_stream_costs_the_wheel_three_entries_however_often_its_queue_empties() {
+    let clock = Arc::new(Hand::default());
+    let hub = hub_at(clock.clone(), |config| config.keep_alive_millis = 3_600_000);
+    let (node, other, domain, _) = ids();
+    let mut quick = body(&hub, hub.join(join(&hub, (node, domain), None)).unwrap());
+    let mut sequence = 0;
+    let mut publish = |hub: &Hub| {
+        sequence += 1;
+        hub.apply(frame(sequence, domain, EventTarget::Domain));
+    };
+    for _ in 0..500 {
+        publish(&hub);
+        assert_eq!(drain(&mut quick).len(), 1);
+        clock.forward(Duration::from_millis(1));
+    }
+    assert_eq!(hub.timers(), 3, "keep-alive, recheck and one that looks whether frames are taken");
+    clock.forward(Duration::from_secs(11));
+    hub.tick();
+    assert_eq!(hub.timers(), 2, "nothing waits, nobody looks");
+    // Somebody looks again as soon as something waits again.
+    let slow = hub.join(join(&hub, (other, domain), None)).unwrap();
+    publish(&hub);
+    assert_eq!(drain(&mut quick).len(), 1);
+    clock.forward(Duration::from_secs(11));
+    hub.tick();
+    assert_eq!(slow.connection.closed(), Some(CloseReason::WriteTimeout));
+    assert_eq!(quick.connection.closed(), None);
+}
+
+#[test]
+fn a_stream_ends_with_its_lifetime_between_two_keep_alives() {
+    let clock = Arc::new(Hand::default());
+    let hub = hub_at(clock.clone(), |config| config.lifetime_seconds = 100);
+    let (node, _, domain, _) = ids();
+    let mut stream = body(&hub, hub.join(join(&hub, (node, domain), None)).unwrap());
+    let ends_at = stream.connection.ends_at;
+    assert!((90..=110).contains(&ends_at.as_secs()), "{ends_at:?}");
+    while stream.connection.closed().is_none() {
+        clock.forward(Duration::from_millis(100));
+        exhaust(&mut stream);
+        hub.tick();
+    }
+    assert_eq!(stream.connection.closed(), Some(CloseReason::Lifetime));
+    let late = clock.monotonic().saturating_sub(ends_at);
+    assert!(late <= Wheel::<()>::TICK * 2, "{late:?} late");
+}
+
+#[test]
+fn a_drained_stream_still_gives_what_waits_and_a_revoked_one_gives_nothing() {
+    for (reason, heard) in [(CloseReason::Drain, vec![1, 2, 3]), (CloseReason::Revoked, vec![])] {
+        let hub = hub(|_| {});
+        let (node, _, domain, _) = ids();
+        hub.apply(frame(1, domain, EventTarget::Domain));
+        let mut stream = body(&hub, hub.join(join(&hub, (node, domain), Some(0))).unwrap());
+        for sequence in 2..=3 {
+            hub.apply(frame(sequence, domain, EventTarget::Domain));
+        }
+        hub.close(&stream.connection, reason);
+        hub.apply(frame(4, domain, EventTarget::Domain));
+        assert_eq!(drain(&mut stream), heard, "{reason}");
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(matches!(stream.poll_next(&mut cx), std::task::Poll::Ready(None)), "it ended as if complete");
+    }
 }
 
 #[test]

@@ -30,6 +30,12 @@ impl<T> Wheel<T> {
         }
     }
 
+    /// How many entries wait.
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.slots.iter().map(Vec::len).sum()
+    }
+
     /// Takes out what is due at `now`.
     pub fn advance(&mut self, now: Duration) -> Vec<T> {
         let last = tick_of(now);

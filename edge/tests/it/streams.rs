@@ -141,6 +141,64 @@ async fn an_idle_stream_hears_keep_alives_and_ends_at_the_drain() {
 }
 
 #[tokio::test]
+async fn a_drain_closes_streams_evenly_and_none_loses_an_event() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|config| config.events.drain_seconds = 1).await;
+    let mut readers = Vec::new();
+    for _ in 0..10 {
+        // Operators: a Node may have two streams only.
+        let request = browser().get(rig.path("events")).header("authorization", "Bearer pat_good");
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        readers.push(Reader { response, parser: Parser::default(), items: Vec::new() });
+    }
+    let subject = subjects::domain_events(rig.domain);
+    let mut before = Vec::new();
+    for _ in 0..3 {
+        before.push(rig.publish(subject.clone(), EventType::PeerRegistered).await);
+    }
+    let applied = readers[0].next_id().await;
+    assert_eq!(applied, before[0]);
+    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let begun = std::time::Instant::now();
+    rig.cancel.cancel();
+    for (number, mut reader) in readers.into_iter().enumerate() {
+        let ended = ended.clone();
+        tokio::spawn(async move {
+            let mut heard = if number == 0 { vec![applied] } else { Vec::new() };
+            while let Some(item) = reader.next().await {
+                if let Item::Frame { id, .. } = item {
+                    heard.push(id.parse::<u64>().unwrap());
+                }
+            }
+            ended.send((begun.elapsed(), heard)).unwrap();
+        });
+    }
+    drop(ended);
+    let (mut during, mut at, mut heard_late) = (None, Vec::new(), 0);
+    while let Some((elapsed, heard)) = ends.recv().await {
+        assert_eq!(heard[..3], before, "what waited was given");
+        match during {
+            // The bus goes on while the edge drains: who is still open hears it.
+            None => during = Some(rig.publish(subject.clone(), EventType::PeerRegistered).await),
+            Some(late) if heard.len() > 3 => {
+                assert_eq!(heard[3..], [late]);
+                heard_late += 1;
+            }
+            Some(_) => {}
+        }
+        at.push(elapsed);
+    }
+    assert_eq!(at.len(), 10);
+    assert!(heard_late > 0);
+    at.sort();
+    for (number, elapsed) in at.iter().enumerate() {
+        let due = Duration::from_millis(100) * u32::try_from(number).unwrap();
+        assert!(*elapsed + Duration::from_millis(20) >= due, "stream {number} was closed early: {at:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_revocation_ends_the_stream_and_the_reconnect_is_refused() {
     let _logs = testkit::logs::guard();
     let rig = rig(|_| {}).await;
