@@ -1,0 +1,106 @@
+//! Relation tuples as the contexts write them. The relation engine implements both seams; what a relation means is its
+//! schema's matter.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use plexsphere_wire::{DomainId, ProjectId};
+use serde_json::Value;
+
+use crate::{Fault, ObjectRef, Tx};
+
+/// Whom a tuple is about: an object, or everybody with a relation on it (`group:<id>#member`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SubjectRef {
+    /// The object.
+    pub object: ObjectRef,
+    /// The name behind `#`, for a userset.
+    pub relation: Option<String>,
+}
+
+impl SubjectRef {
+    /// Everybody with `relation` on `object`.
+    #[must_use]
+    pub fn userset(object: ObjectRef, relation: &str) -> Self {
+        Self { object, relation: Some(relation.to_owned()) }
+    }
+}
+
+impl From<ObjectRef> for SubjectRef {
+    fn from(object: ObjectRef) -> Self {
+        Self { object, relation: None }
+    }
+}
+
+/// A predicate that must hold whenever a tuple is used, with the values that were stored with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredCaveat {
+    /// The caveat's name.
+    pub name: String,
+    /// Parameter by parameter.
+    pub context: BTreeMap<String, Value>,
+}
+
+/// `subject` has `relation` on `object`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RelationTuple {
+    /// The object.
+    pub object: ObjectRef,
+    /// The relation; one of the schema, never a permission.
+    pub relation: String,
+    /// The subject.
+    pub subject: SubjectRef,
+    /// The condition, if any.
+    pub caveat: Option<StoredCaveat>,
+}
+
+impl RelationTuple {
+    /// A tuple without a condition.
+    #[must_use]
+    pub fn new(object: ObjectRef, relation: &str, subject: impl Into<SubjectRef>) -> Self {
+        Self { object, relation: relation.to_owned(), subject: subject.into(), caveat: None }
+    }
+
+    /// The edge from an object to what it belongs to.
+    #[must_use]
+    pub fn parent(object: ObjectRef, parent: ObjectRef) -> Self {
+        Self::new(object, "parent", parent)
+    }
+}
+
+/// Writes tuples in the caller's transaction. What commits is visible to every check that begins afterwards.
+#[async_trait]
+pub trait TupleWriter: Send + Sync + 'static {
+    /// Stores tuples of one Domain, or of the platform; one that is there already is left alone, its caveat replaced.
+    ///
+    /// # Errors
+    /// [`Fault`], also for a tuple that the schema does not know: the caller judges input before.
+    async fn write(&self, tx: &mut Tx, domain: Option<DomainId>, tuples: &[RelationTuple]) -> Result<(), Fault>;
+
+    /// Removes tuples, whatever their caveat; one that is not there is left alone.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    async fn remove(&self, tx: &mut Tx, domain: Option<DomainId>, tuples: &[RelationTuple]) -> Result<(), Fault>;
+
+    /// Removes every tuple on `object` and every tuple whose subject it is, for an object that ends.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    async fn forget(&self, tx: &mut Tx, object: &ObjectRef) -> Result<(), Fault>;
+
+    /// How many tuples the tuple administration filed under a Project; system tuples do not count.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    async fn filed_under(&self, tx: &mut Tx, project: ProjectId) -> Result<i64, Fault>;
+}
+
+/// What may be granted: the schema as the contexts ask it.
+pub trait GrantRules: Send + Sync + 'static {
+    /// Whether operators may grant `relation` on objects of `kind` to a single user.
+    fn is_assignable(&self, kind: &str, relation: &str) -> bool;
+
+    /// Whether `context` fits the caveat `name`: known, with every parameter of its type and no other.
+    fn caveat_fits(&self, name: &str, context: &BTreeMap<String, Value>) -> bool;
+}
