@@ -157,9 +157,15 @@ impl Directory {
         self.synced.load(Ordering::Acquire) && now.saturating_sub(fresh_at) <= grace
     }
 
-    fn retain(&self, nodes: impl Fn(NodeId) -> bool, domains: impl Fn(DomainId) -> bool) {
-        self.nodes.pin().retain(|node, _| nodes(*node));
+    /// Forgets what is not to be kept; returns the Nodes among it.
+    fn retain(&self, nodes: impl Fn(NodeId) -> bool, domains: impl Fn(DomainId) -> bool) -> Vec<NodeId> {
+        let known = self.nodes.pin();
+        let gone: Vec<NodeId> = known.keys().copied().filter(|node| !nodes(*node)).collect();
+        for node in &gone {
+            known.remove(node);
+        }
         self.domains.pin().retain(|domain, _| domains(*domain));
+        gone
     }
 }
 

@@ -33,7 +33,7 @@ use crate::authenticate::{self, AuthRefusal};
 use crate::body::{Peer, RequestBody, ResponseBody};
 use crate::clock::Clock;
 use crate::config::{EventsConfig, seconds};
-use crate::directory::{Directory, Lookup, NodeRecord};
+use crate::directory::{Directory, Lookup, LookupFault, NodeRecord};
 use crate::ingest::Refused;
 use crate::proxy::{Authorised, Proxy};
 use crate::respond::Context;
@@ -133,18 +133,21 @@ impl Fanout {
             }
         }
         let announcement = self.announcement(&caller, cursor).await?;
-        let (of, directory) = ((caller.node, caller.domain), self.lookup.directory());
+        let of = (caller.node, caller.domain);
         let by_node = matches!(caller.follower, Follower::Node(_));
         let join = Join { of, follower: caller.follower, cursor, generation, kill: peer.kill.clone() };
         let joined = self.hub.join(join).map_err(|refusal| {
             tracing::debug!(node = %of.0, %refusal, "event stream refused");
             unavailable()
         })?;
+        let connection = Arc::clone(&joined.connection);
+        // Made before anything is waited for: a body that is dropped takes its stream out again.
+        let body = self.body(joined, cursor, by_node, announcement);
         // A revocation may have passed between the judgement and the join.
-        if !still_lives(directory, &joined.connection) {
-            self.hub.close(&joined.connection, CloseReason::Revoked);
+        if by_node && self.lives(&connection).await == Ok(false) {
+            self.hub.close(&connection, CloseReason::Revoked);
         }
-        Ok(Outcome::Stream(self.body(joined, cursor, by_node, announcement)))
+        Ok(Outcome::Stream(body))
     }
 
     fn body(
@@ -286,7 +289,7 @@ impl Fanout {
     pub fn changed(hub: &Hub, directory: &Directory, node: NodeId) {
         let gone = directory.node(node).is_none();
         for connection in hub.streams_of(node) {
-            if gone || !still_lives(directory, &connection) {
+            if gone || still_lives(directory, &connection) == Some(false) {
                 hub.close(&connection, CloseReason::Revoked);
             }
         }
@@ -302,33 +305,55 @@ impl Fanout {
                 _ = tick.tick() => {}
             }
             for connection in self.hub.tick() {
-                match &connection.follower {
-                    Follower::Node(_) if still_lives(self.lookup.directory(), &connection) => {}
-                    Follower::Node(_) => self.hub.close(&connection, CloseReason::Revoked),
-                    Follower::Operator(headers) => self.recheck(Arc::clone(headers), connection.clone()),
+                match still_lives(self.lookup.directory(), &connection) {
+                    Some(true) => {}
+                    Some(false) => self.hub.close(&connection, CloseReason::Revoked),
+                    None => self.recheck(connection),
                 }
             }
         }
     }
 
-    fn recheck(self: &Arc<Self>, headers: Arc<HeaderMap>, connection: Arc<Connection>) {
+    /// Asks control about a follower of whom the map says nothing. A fault of control's is no verdict.
+    fn recheck(self: &Arc<Self>, connection: Arc<Connection>) {
         let Ok(permit) = Arc::clone(&self.rechecks).try_acquire_owned() else {
             // Too many at once: this one's turn comes a little later.
             return self.hub.schedule(&connection, Timer::Recheck, self.hub.now() + Duration::from_secs(1));
         };
         let fanout = Arc::clone(self);
         tokio::spawn(async move {
-            let correlation_id = plexsphere_wire::CorrelationId::mint(fanout.clock.now());
-            let context = Context { path: String::new(), correlation_id, secure: false };
-            let asked = fanout.proxy.authorise_events(Some(connection.node), &headers, &context).await;
-            // A fault of control's is no verdict about the operator.
-            if let Ok(Authorised::No(response)) = asked
-                && matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-            {
-                fanout.hub.close(&connection, CloseReason::TokenExpired);
+            if fanout.lives(&connection).await == Ok(false) {
+                let by_node = matches!(connection.follower, Follower::Node(_));
+                let reason = if by_node { CloseReason::Revoked } else { CloseReason::TokenExpired };
+                fanout.hub.close(&connection, reason);
             }
             drop(permit);
         });
+    }
+
+    /// Whether a stream's follower still may: by the map, or by control of whom the map says nothing.
+    async fn lives(&self, connection: &Connection) -> Result<bool, LookupFault> {
+        match &connection.follower {
+            Follower::Node(digest) => {
+                if let Some(lives) = still_lives(self.lookup.directory(), connection) {
+                    return Ok(lives);
+                }
+                let record = self.lookup.node(connection.node).await?;
+                Ok(record.is_some_and(|record| record.entry.judge(digest) == CredentialVerdict::Live))
+            }
+            Follower::Operator(headers) => {
+                let correlation_id = plexsphere_wire::CorrelationId::mint(self.clock.now());
+                let context = Context { path: String::new(), correlation_id, secure: false };
+                match self.proxy.authorise_events(Some(connection.node), headers, &context).await {
+                    Ok(Authorised::Yes) => Ok(true),
+                    Ok(Authorised::No(response)) => {
+                        let ends = matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+                        if ends { Ok(false) } else { Err(LookupFault) }
+                    }
+                    Err(_) => Err(LookupFault),
+                }
+            }
+        }
     }
 
     /// Refuses new streams and closes the open ones at an even rate.
@@ -346,10 +371,11 @@ impl Fanout {
     }
 }
 
-fn still_lives(directory: &Directory, connection: &Connection) -> bool {
-    let Follower::Node(digest) = &connection.follower else { return true };
-    // A Node that is not in the map was answered for by control; the map decides once it knows the Node.
-    directory.node(connection.node).is_none_or(|record| record.entry.judge(digest) == CredentialVerdict::Live)
+/// What the map says of a stream's follower: nothing of operators, nor of a Node that it does not know, because control
+/// answered for it before the feed has told, or because it has been forgotten.
+fn still_lives(directory: &Directory, connection: &Connection) -> Option<bool> {
+    let Follower::Node(digest) = &connection.follower else { return None };
+    directory.node(connection.node).map(|record| record.entry.judge(digest) == CredentialVerdict::Live)
 }
 
 fn cursor(headers: &HeaderMap) -> Result<Option<u64>, Problem> {

@@ -8,6 +8,7 @@ use async_nats::jetstream::kv::{Entry, Operation, Store};
 use futures_util::StreamExt as _;
 use plexsphere_wire::directory::DirectoryKey;
 use plexsphere_wire::{NodeId, subjects};
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::Directory;
@@ -28,6 +29,8 @@ enum FeedError {
     Ended(String),
     #[error("feed is stuck behind the bucket")]
     Stuck,
+    #[error("bucket was made anew")]
+    Recreated,
 }
 
 /// Follows the bucket until `cancel`; `changed` hears of every Node whose entry changed.
@@ -70,13 +73,13 @@ async fn follow_once(
         .get_key_value(subjects::DIRECTORY_BUCKET)
         .await
         .map_err(|error| FeedError::Bucket(error.to_string()))?;
-    let (head, entries) = head(&store).await?;
+    let Head { revision: head, entries, created } = head(&store).await?;
     let mut watch = store.watch_with_history(">").await.map_err(|error| FeedError::Bucket(error.to_string()))?;
     let mut seen = HashSet::new();
     let mut scanning = entries > 0;
     let mut applied = if scanning { 0 } else { head };
     if !scanning {
-        directory.retain(|_| false, |_| false);
+        directory.retain(|_| false, |_| false).into_iter().for_each(changed);
         directory.mark_fresh(clock.monotonic());
     }
     let mut check = tokio::time::interval(CHECK);
@@ -92,10 +95,12 @@ async fn follow_once(
                 apply(directory, &entry, scanning.then_some(&mut seen), changed);
                 if scanning && entry.seen_current {
                     scanning = false;
-                    directory.retain(
+                    let gone = directory.retain(
                         |node| seen.contains(&DirectoryKey::Node(node)),
                         |domain| seen.contains(&DirectoryKey::Domain(domain)),
                     );
+                    // What was deleted while nobody listened is a change like any other.
+                    gone.into_iter().for_each(changed);
                     seen = HashSet::new();
                     directory.mark_fresh(clock.monotonic());
                     tracing::info!(nodes = directory.len(), "directory is in step with its feed");
@@ -103,8 +108,12 @@ async fn follow_once(
             }
             _ = check.tick() => {
                 let now = clock.monotonic();
-                let (head, _) = self::head(&store).await?;
-                if applied >= head {
+                let head = self::head(&store).await?;
+                // Another bucket of the same name counts from one again, and would look as if all of it were read.
+                if head.created != created || head.revision < applied {
+                    return Err(FeedError::Recreated);
+                }
+                if applied >= head.revision {
                     behind_since = None;
                     directory.mark_fresh(now);
                 } else if now.saturating_sub(*behind_since.get_or_insert(now)) > STUCK && !scanning {
@@ -115,10 +124,18 @@ async fn follow_once(
     }
 }
 
-/// The bucket's last revision and how many entries it holds.
-async fn head(store: &Store) -> Result<(u64, u64), FeedError> {
+/// What a bucket says of itself.
+struct Head {
+    /// Its last revision.
+    revision: u64,
+    /// How many entries it holds.
+    entries: u64,
+    created: OffsetDateTime,
+}
+
+async fn head(store: &Store) -> Result<Head, FeedError> {
     let info = store.stream.get_info().await.map_err(|error| FeedError::Ended(error.to_string()))?;
-    Ok((info.state.last_sequence, info.state.messages))
+    Ok(Head { revision: info.state.last_sequence, entries: info.state.messages, created: info.created })
 }
 
 fn apply(

@@ -212,6 +212,51 @@ async fn a_revocation_ends_the_stream_and_the_reconnect_is_refused() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_missing_after_a_new_listing_hears_nothing_more() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|_| {}).await;
+    let mut stream = open(&rig, None).await;
+    // A bucket restored without the Node: no deletion is ever published.
+    rig.jetstream.delete_key_value(subjects::DIRECTORY_BUCKET).await.unwrap();
+    let bucket = async_nats::jetstream::kv::Config { bucket: subjects::DIRECTORY_BUCKET.into(), ..Default::default() };
+    let store = rig.jetstream.create_key_value(bucket).await.unwrap();
+    harness::put_node(&store, &harness::new_node(rig.domain)).await;
+    let ended = tokio::time::timeout(Duration::from_secs(10), async { while stream.next().await.is_some() {} });
+    ended.await.expect("closed soon after the listing");
+}
+
+#[tokio::test]
+async fn a_node_that_only_control_knew_is_closed_once_control_knows_it_no_more() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|config| {
+        config.events.recheck_seconds = 1;
+        config.directory.lookup_cache_millis = 0;
+    })
+    .await;
+    let fresh = harness::new_node(rig.domain);
+    let known = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let mut requests = rig.client.subscribe(subjects::DIRECTORY_LOOKUP).await.unwrap();
+    let (client, entry, still) = (rig.client.clone(), fresh.clone(), std::sync::Arc::clone(&known));
+    tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            let answer = still.load(std::sync::atomic::Ordering::SeqCst).then_some(&entry);
+            let reply = serde_json::to_vec(&answer).unwrap();
+            client.publish(request.reply.unwrap(), reply.into()).await.unwrap();
+        }
+    });
+    let request = browser().get(format!("{}/v1/nodes/{}/events", rig.http(), fresh.node));
+    let response = request.header("authorization", harness::bearer(fresh.node)).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut stream = Reader { response, parser: Parser::default(), items: Vec::new() };
+    assert_eq!(stream.next().await, Some(Item::Comment("ok".into())));
+    let sequence = rig.publish(subjects::domain_events(rig.domain), EventType::PeerRegistered).await;
+    assert_eq!(stream.next_id().await, sequence);
+    known.store(false, std::sync::atomic::Ordering::SeqCst);
+    let ended = tokio::time::timeout(Duration::from_secs(10), async { while stream.next().await.is_some() {} });
+    ended.await.expect("closed at the next look");
+}
+
+#[tokio::test]
 async fn a_third_stream_of_a_node_ends_the_oldest() {
     let _logs = testkit::logs::guard();
     let rig = rig(|_| {}).await;
