@@ -8,15 +8,17 @@ use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, AckKind, Message};
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use plexsphere_kernel::Fault;
+use plexsphere_kernel::audit::RequestContext;
 use plexsphere_kernel::tasks::{Progress, Schedule, Service, Task, TaskKind};
-use plexsphere_wire::intake::AuditIntake;
+use plexsphere_kernel::{AuditRecord, Fault, ObjectRef, Outcome, Subject};
+use plexsphere_wire::intake::{Intake, SystemIntake};
 use plexsphere_wire::subjects::{AUDIT_INTAKE, AUDIT_INTAKE_STREAM, HEADER_MSG_ID};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::log::PgAuditLog;
+use crate::model::Enlistment;
 use crate::store;
 
 const DURABLE: &str = "control-audit-intake";
@@ -99,11 +101,15 @@ impl AuditIntakeConsumer {
 
     async fn write(&self, message: &Message) -> Result<(), Setback> {
         let name = name(message)?;
-        let intake: AuditIntake =
+        let intake: Intake =
             serde_json::from_slice(&message.payload).map_err(|error| Setback::Malformed(error.to_string()))?;
+        let row = match intake {
+            Intake::Refusal(refusal) => refusal.into(),
+            Intake::System(system) => enlistment(system),
+        };
         let mut tx = self.log.db().begin().await?;
         if store::first_seen(&mut tx, &name, self.log.clock().now()).await? {
-            self.log.enlist(&mut tx, intake.into()).await.map_err(|fault| match fault {
+            self.log.enlist(&mut tx, row).await.map_err(|fault| match fault {
                 Fault::Invariant(cause) => Setback::Malformed(cause.to_owned()),
                 fault => Setback::Fault(fault),
             })?;
@@ -111,6 +117,21 @@ impl AuditIntakeConsumer {
         tx.commit().await.map_err(Fault::from)?;
         Ok(())
     }
+}
+
+/// A row of the system's own: its object's type is a name of its own, which [`Enlistment`] checks.
+fn enlistment(row: SystemIntake) -> Enlistment {
+    let record = AuditRecord {
+        domain: row.domain,
+        subject: Subject::System(row.subject),
+        relation: row.relation,
+        object: ObjectRef { kind: "system", id: row.object_id },
+        outcome: row.denied.map_or(Outcome::Granted, Outcome::Denied),
+        correlation_id: row.correlation_id,
+        context: RequestContext::default(),
+        occurred_at: row.occurred_at,
+    };
+    Enlistment { object_type: row.object_type, repeated: row.repeated, ..record.into() }
 }
 
 /// By which a message is known again: its own id if the edge gave one, else its place in the stream.

@@ -5,7 +5,7 @@ use plexsphere_audit::{AuditIntakeConsumer, AuditIntakeSweeper};
 use plexsphere_kernel::tasks::{Task as _, Tasks, TasksContext};
 use plexsphere_kernel::{Probes, SystemClock};
 use plexsphere_testkit::{TestNats, eventually};
-use plexsphere_wire::intake::AuditIntake;
+use plexsphere_wire::intake::{AuditIntake, COMMAND_LINE, SystemIntake};
 use plexsphere_wire::subjects::{AUDIT_INTAKE, AUDIT_INTAKE_STREAM};
 use plexsphere_wire::{CorrelationId, DenialReason, DomainId, NodeId};
 use prometheus_client::registry::Registry;
@@ -68,6 +68,32 @@ async fn a_refusal_of_an_edge_becomes_a_row_on_the_nodes_domain_and_a_malformed_
             .await
             .unwrap();
     assert_eq!((chain, reason.as_str(), repeated), (refusal.domain.uuid(), "insufficient_relation", 4));
+}
+
+#[tokio::test]
+async fn a_deed_at_the_command_line_becomes_a_granted_row_on_the_platforms_chain() {
+    let (rig, nats) = (Rig::new().await, plexsphere_testkit::nats().await);
+    let _tasks = consume(&rig, &nats).await;
+    let deed = SystemIntake {
+        domain: None,
+        subject: COMMAND_LINE,
+        relation: "telemetry.replay_dead".to_owned(),
+        object_type: "dead_letters".to_owned(),
+        object_id: "loki-logs".to_owned(),
+        denied: None,
+        repeated: 0,
+        correlation_id: CorrelationId::mint(now()),
+        occurred_at: now(),
+    };
+    publish(&nats, serde_json::to_vec(&deed).unwrap(), None).await;
+    eventually!(rig.rows().await == 1, "the row is written");
+    let row: (uuid::Uuid, String, String, String) =
+        sqlx::query_as("SELECT chain, reason, object_type, object_id FROM audit.pending")
+            .fetch_one(&rig.database.pool())
+            .await
+            .unwrap();
+    let platform = plexsphere_audit::PLATFORM_ANCHOR;
+    assert_eq!(row, (platform, "granted".to_owned(), "dead_letters".to_owned(), "loki-logs".to_owned()));
 }
 
 /// I4: the consumer begins anew, as after a crash before its acknowledgements.
