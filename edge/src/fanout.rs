@@ -306,7 +306,7 @@ impl Fanout {
             }
             for connection in self.hub.tick() {
                 match still_lives(self.lookup.directory(), &connection) {
-                    Some(true) => {}
+                    Some(true) => self.hub.recheck_later(&connection),
                     Some(false) => self.hub.close(&connection, CloseReason::Revoked),
                     None => self.recheck(connection),
                 }
@@ -326,6 +326,8 @@ impl Fanout {
                 let by_node = matches!(connection.follower, Follower::Node(_));
                 let reason = if by_node { CloseReason::Revoked } else { CloseReason::TokenExpired };
                 fanout.hub.close(&connection, reason);
+            } else {
+                fanout.hub.recheck_later(&connection);
             }
             drop(permit);
         });

@@ -304,14 +304,20 @@ impl Hub {
         let now = self.now();
         let keep_alive = millis(self.config.keep_alive_millis).mul_f64(rand::random_range(0.04..1.0));
         self.schedule(connection, Timer::KeepAlive, connection.ends_at.min(now + keep_alive));
-        self.schedule(connection, Timer::Recheck, now + seconds(self.config.recheck_seconds));
+        self.recheck_later(connection);
+    }
+
+    /// Looks at a stream's follower again after the configured time.
+    pub(super) fn recheck_later(&self, connection: &Arc<Connection>) {
+        self.schedule(connection, Timer::Recheck, self.now() + seconds(self.config.recheck_seconds));
     }
 
     pub(super) fn schedule(&self, connection: &Arc<Connection>, timer: Timer, at: Duration) {
         self.wheel.lock().schedule(at, (Arc::downgrade(connection), timer));
     }
 
-    /// Fires what is due; returns the streams whose follower is to be looked at again.
+    /// Fires what is due; returns the streams whose follower is to be looked at now. Whoever looks sees to the next time
+    /// ([`Hub::recheck_later`]), so that each stream is waited for once.
     pub fn tick(&self) -> Vec<Arc<Connection>> {
         let now = self.now();
         let due = self.wheel.lock().advance(now);
@@ -327,10 +333,7 @@ impl Hub {
                     let next = connection.ends_at.min(now + millis(self.config.keep_alive_millis));
                     self.schedule(&connection, Timer::KeepAlive, next);
                 }
-                Timer::Recheck => {
-                    self.schedule(&connection, Timer::Recheck, now + seconds(self.config.recheck_seconds));
-                    recheck.push(connection);
-                }
+                Timer::Recheck => recheck.push(connection),
                 Timer::Stall => {
                     let Some(since) = connection.waiting_since() else { continue };
                     let limit = since + millis(self.config.write_timeout_millis);

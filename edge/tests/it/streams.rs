@@ -1,3 +1,5 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -234,12 +236,15 @@ async fn a_node_that_only_control_knew_is_closed_once_control_knows_it_no_more()
     })
     .await;
     let fresh = harness::new_node(rig.domain);
-    let known = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let known = Arc::new(AtomicBool::new(true));
     let mut requests = rig.client.subscribe(subjects::DIRECTORY_LOOKUP).await.unwrap();
-    let (client, entry, still) = (rig.client.clone(), fresh.clone(), std::sync::Arc::clone(&known));
+    let asked = Arc::new(AtomicU32::new(0));
+    let (client, entry, still) = (rig.client.clone(), fresh.clone(), Arc::clone(&known));
+    let count = Arc::clone(&asked);
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
-            let answer = still.load(std::sync::atomic::Ordering::SeqCst).then_some(&entry);
+            count.fetch_add(1, Ordering::SeqCst);
+            let answer = still.load(Ordering::SeqCst).then_some(&entry);
             let reply = serde_json::to_vec(&answer).unwrap();
             client.publish(request.reply.unwrap(), reply.into()).await.unwrap();
         }
@@ -251,7 +256,10 @@ async fn a_node_that_only_control_knew_is_closed_once_control_knows_it_no_more()
     assert_eq!(stream.next().await, Some(Item::Comment("ok".into())));
     let sequence = rig.publish(subjects::domain_events(rig.domain), EventType::PeerRegistered).await;
     assert_eq!(stream.next_id().await, sequence);
-    known.store(false, std::sync::atomic::Ordering::SeqCst);
+    let before = asked.load(Ordering::SeqCst);
+    let again = || asked.load(Ordering::SeqCst) >= before + 2;
+    testkit::eventually!(again(), "control is asked again and again");
+    known.store(false, Ordering::SeqCst);
     let ended = tokio::time::timeout(Duration::from_secs(10), async { while stream.next().await.is_some() {} });
     ended.await.expect("closed at the next look");
 }
