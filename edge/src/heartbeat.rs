@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, StatusCode};
-use plexsphere_wire::heartbeat::{HEADER_ERROR, Heartbeat, HeartbeatBatch, HeartbeatVerdict, HeartbeatVerdicts};
+use plexsphere_wire::heartbeat::{
+    ERROR_MALFORMED, HEADER_ERROR, Heartbeat, HeartbeatBatch, HeartbeatVerdict, HeartbeatVerdicts,
+};
 use plexsphere_wire::{Code, NodeId, Problem, Timestamp, subjects};
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -22,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::{HeartbeatConfig, millis, seconds};
 use crate::directory::{Lookup, NodeRecord};
 use crate::ingest::Refused;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, OfReason};
 
 /// The largest body, raw and inflated, in bytes.
 const BODY_BYTES: usize = 8 * 1024;
@@ -39,6 +41,8 @@ pub struct HeartbeatResponse {
 
 struct Waiting {
     heartbeat: Heartbeat,
+    /// What it takes in a batch.
+    bytes: usize,
     answer: oneshot::Sender<Option<HeartbeatVerdict>>,
 }
 
@@ -120,7 +124,8 @@ impl Heartbeats {
     async fn settle(&self, heartbeat: Heartbeat) -> Option<HeartbeatVerdict> {
         let (answer, settled) = oneshot::channel();
         let shard = self.shards.get(shard_of(heartbeat.node, self.shards.len()))?;
-        shard.try_send(Waiting { heartbeat, answer }).ok()?;
+        let bytes = encoded_bytes(&heartbeat)?;
+        shard.try_send(Waiting { heartbeat, bytes, answer }).ok()?;
         tokio::time::timeout(self.timeout, settled).await.ok()?.ok()?
     }
 
@@ -183,7 +188,10 @@ impl Shard {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 waiting = queue.recv() => match waiting {
-                    Some(waiting) => coalescer.push(waiting),
+                    Some(waiting) => {
+                        let bytes = waiting.bytes;
+                        coalescer.push(waiting, bytes);
+                    }
                     None => return,
                 },
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
@@ -204,7 +212,7 @@ impl Shard {
         let mut newest: HashMap<NodeId, usize> = HashMap::new();
         let mut heartbeats: Vec<Heartbeat> = Vec::with_capacity(waiting.len());
         let mut answers = Vec::with_capacity(waiting.len());
-        for Waiting { heartbeat, answer } in waiting {
+        for Waiting { heartbeat, answer, .. } in waiting {
             answers.push((heartbeat.node, answer));
             match newest.get(&heartbeat.node).and_then(|index| heartbeats.get_mut(*index)) {
                 Some(known) => *known = heartbeat,
@@ -219,20 +227,51 @@ impl Shard {
         let asked = self.nats.request(self.subject.clone(), body.into());
         let reply = match tokio::time::timeout(self.timeout, asked).await {
             Ok(Ok(reply)) => reply,
-            Ok(Err(error)) => return tracing::info!(%error, subject = self.subject, "heartbeats were not settled"),
-            Err(_) => return tracing::info!(subject = self.subject, "heartbeats were not settled in time"),
+            Ok(Err(error)) => return self.unsettled("no_answer", &error),
+            Err(late) => return self.unsettled("late", &late),
         };
         // Control says itself that it cannot commit; the Nodes read 503 and try again.
         if let Some(fault) = reply.headers.as_ref().and_then(|headers| headers.get(HEADER_ERROR)) {
-            return tracing::info!(fault = fault.as_str(), subject = self.subject, "heartbeats were not settled");
+            // But what it cannot read, it never will: edge and control disagree, and somebody must look.
+            if fault.as_str() == ERROR_MALFORMED {
+                self.unsettled("malformed", fault);
+                return tracing::warn!(subject = self.subject, "control cannot read a heartbeat batch of ours");
+            }
+            return self.unsettled("refused", fault);
         }
         let verdicts: HeartbeatVerdicts = match serde_json::from_slice(&reply.payload) {
             Ok(verdicts) => verdicts,
-            Err(error) => return tracing::error!(%error, "verdicts cannot be read"),
+            Err(error) => {
+                self.unsettled("unreadable", &error);
+                return tracing::error!(%error, "verdicts cannot be read");
+            }
         };
         let verdicts: HashMap<_, _> = verdicts.verdicts.into_iter().map(|verdict| (verdict.node, verdict)).collect();
         for (node, answer) in answers {
             let _ = answer.send(verdicts.get(&node).copied());
         }
     }
+
+    /// Counts and logs a batch for which there are no verdicts.
+    fn unsettled(&self, reason: &'static str, cause: &dyn std::fmt::Display) {
+        self.metrics.heartbeat_batches_unsettled.get_or_create(&OfReason { reason }).inc();
+        tracing::info!(reason, %cause, subject = self.subject, "heartbeats were not settled");
+    }
+}
+
+/// What a heartbeat takes in a batch with its comma, in bytes.
+fn encoded_bytes(heartbeat: &Heartbeat) -> Option<usize> {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(1);
+    serde_json::to_writer(&mut count, heartbeat).ok()?;
+    Some(count.0)
 }

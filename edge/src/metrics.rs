@@ -70,6 +70,8 @@ pub struct Metrics {
     pub heartbeats: Counter,
     /// Batches of heartbeats sent to control.
     pub heartbeat_batches: Counter,
+    /// Batches of heartbeats for which control gave no verdicts, by reason; `malformed` means that somebody must look.
+    pub heartbeat_batches_unsettled: Family<OfReason, Counter>,
     /// Event streams open now.
     pub streams: Gauge,
     /// Event streams ended, by reason.
@@ -106,6 +108,7 @@ impl Metrics {
             intake_lost: Family::default(),
             heartbeats: Counter::default(),
             heartbeat_batches: Counter::default(),
+            heartbeat_batches_unsettled: Family::default(),
             streams: Gauge::default(),
             streams_closed: Family::default(),
             frames_queued: Counter::default(),
@@ -136,6 +139,11 @@ impl Metrics {
         registry.register("intake_lost", "Audit rows not handed over", self.intake_lost.clone());
         registry.register("heartbeats", "Heartbeats taken", self.heartbeats.clone());
         registry.register("heartbeat_batches", "Heartbeat batches sent", self.heartbeat_batches.clone());
+        registry.register(
+            "heartbeat_batches_unsettled",
+            "Heartbeat batches without verdicts, by reason",
+            self.heartbeat_batches_unsettled.clone(),
+        );
         registry.register("streams", "Event streams open now", self.streams.clone());
         registry.register("streams_closed", "Event streams ended, by reason", self.streams_closed.clone());
         registry.register("frames_queued", "Frames put into queues", self.frames_queued.clone());

@@ -7,6 +7,12 @@ use crate::{NodeId, Timestamp};
 /// The most heartbeats one batch carries.
 pub const MAX_BATCH: usize = 500;
 
+/// The largest batch, encoded, in bytes: what a server takes as one message unless it is told otherwise.
+pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
+
+/// Value of [`HEADER_ERROR`]: control could not read the batch, which is a fault of whoever wrote it.
+pub const ERROR_MALFORMED: &str = "malformed_heartbeat_batch";
+
 /// Header of an empty reply: why control did not take a batch, such as `datastore_unavailable`.
 pub const HEADER_ERROR: &str = "Plexsphere-Error";
 
@@ -28,7 +34,7 @@ pub struct Heartbeat {
 /// What an edge sends on `plexsphere.heartbeats.v1.<shard>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatBatch {
-    /// At most [`MAX_BATCH`] entries; of several of one Node only the newest counts.
+    /// At most [`MAX_BATCH`] entries and [`MAX_BATCH_BYTES`]; of several of one Node only the newest counts.
     pub heartbeats: Vec<Heartbeat>,
 }
 

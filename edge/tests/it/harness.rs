@@ -21,7 +21,9 @@ use plexsphere_wire::directory::{
     Credential, CredentialState, DomainEntry, DomainKey, NodeEntry, domain_key, node_key,
 };
 use plexsphere_wire::envelope::{EventType, Unsigned, sign};
-use plexsphere_wire::heartbeat::{HeartbeatBatch, HeartbeatVerdict, HeartbeatVerdicts};
+use plexsphere_wire::heartbeat::{
+    ERROR_MALFORMED, HEADER_ERROR, HeartbeatBatch, HeartbeatVerdict, HeartbeatVerdicts, MAX_BATCH_BYTES,
+};
 use plexsphere_wire::nsk::{CredentialDigest, render_bearer};
 use plexsphere_wire::telemetry::Signal;
 use plexsphere_wire::{DomainId, EnvelopeId, NodeId, ProjectId, ResourceId, Timestamp, subjects};
@@ -229,14 +231,22 @@ async fn control_answer(
     Ok(response)
 }
 
-/// Control's heartbeat side: a verdict for every Node, but for one whose version is `lost`.
+/// Control's heartbeat side: a verdict for every Node, but for one whose version is `lost`; a batch with a version
+/// `malformed` cannot be read.
 async fn heartbeat_control(client: &async_nats::Client, batches: Arc<AtomicU32>) {
     let mut requests = client.queue_subscribe(subjects::HEARTBEATS_ALL, subjects::CONTROL_QUEUE.into()).await.unwrap();
     let client = client.clone();
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
             batches.fetch_add(1, Ordering::SeqCst);
+            assert!(request.payload.len() <= MAX_BATCH_BYTES);
             let batch: HeartbeatBatch = serde_json::from_slice(&request.payload).unwrap();
+            if batch.heartbeats.iter().any(|heartbeat| heartbeat.binary_version == "malformed") {
+                let mut headers = async_nats::HeaderMap::new();
+                headers.insert(HEADER_ERROR, ERROR_MALFORMED);
+                client.publish_with_headers(request.reply.unwrap(), headers, Bytes::new()).await.unwrap();
+                continue;
+            }
             let known = batch.heartbeats.iter().filter(|heartbeat| heartbeat.binary_version != "lost");
             let verdicts = known.map(|heartbeat| HeartbeatVerdict {
                 node: heartbeat.node,
@@ -263,6 +273,13 @@ impl Rig {
 
     pub(crate) fn path(&self, operation: &str) -> String {
         format!("{}/v1/nodes/{}/{operation}", self.http(), self.node.node)
+    }
+
+    /// The metrics as a scraper reads them.
+    pub(crate) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
     }
 
     pub(crate) async fn publish(&self, subject: String, event: EventType) -> u64 {

@@ -65,6 +65,19 @@ async fn no_verdict_is_a_fault_and_never_a_404() {
 }
 
 #[tokio::test]
+async fn a_batch_that_control_cannot_read_is_warned_of_and_counted() {
+    let logs = testkit::logs::guard();
+    logs.expect("control cannot read a heartbeat batch of ours");
+    let rig = rig(|_| {}).await;
+    assert_eq!(code(beat(&rig, body("malformed"))).await, (503, "datastore_unavailable".to_owned()));
+    let warned = |line: &testkit::logs::Line| line.text.starts_with("control cannot read a heartbeat batch of ours");
+    assert_eq!(logs.unexpected().len(), 0);
+    assert!(logs.lines().iter().any(warned));
+    let counted = r#"plexsphere_edge_heartbeat_batches_unsettled_total{reason="malformed"} 1"#;
+    assert!(rig.metrics().contains(counted), "{}", rig.metrics());
+}
+
+#[tokio::test]
 async fn heartbeats_of_one_second_share_a_batch() {
     let _logs = testkit::logs::guard();
     let rig = rig(|config| config.heartbeat.shards = 1).await;
