@@ -4,7 +4,7 @@ use plexsphere_kernel::seams::{LeaveReason, PeerView};
 use plexsphere_kernel::{Event, EventAudience};
 use plexsphere_wire::envelope::EventType;
 use plexsphere_wire::{DomainId, NodeId, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::model::reachability::ReachabilityState;
 
@@ -32,14 +32,15 @@ pub(crate) fn peer_psk_assigned(domain: DomainId, node: NodeId, kid: &str, wrap_
     }
 }
 
-/// A Node left: every Node of the Domain drops it.
-pub(crate) fn peer_deregistered(domain: DomainId, node: NodeId, reason: LeaveReason) -> Event {
+/// Nodes left: every Node of the Domain drops them.
+pub(crate) fn peers_deregistered(domain: DomainId, nodes: &[NodeId], reason: LeaveReason) -> Event {
+    let peers: Vec<Value> = nodes.iter().map(|node| json!({ "node_id": node, "reason": reason.as_str() })).collect();
     Event {
         domain: Some(domain),
         context: CONTEXT,
         name: "PeerDeregistered",
         audience: EventAudience::Domain(EventType::PeerDeregistered),
-        payload: json!({ "peers": [{ "node_id": node, "reason": reason.as_str() }] }),
+        payload: json!({ "peers": peers }),
     }
 }
 

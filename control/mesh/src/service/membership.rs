@@ -16,6 +16,9 @@ use crate::model::addresses::AddressPlan;
 use crate::store::peers::{InsertRefusal, SealedSeed};
 use crate::store::{allocations, domains, peers, reachability};
 
+/// Peers named by one event; an envelope carries no more.
+const PEERS_PER_EVENT: usize = 100;
+
 /// The mesh as enrolment and tenancy see it.
 pub struct Membership {
     pub(crate) deployment: Uuid,
@@ -83,12 +86,35 @@ impl MeshMembership for Membership {
 
     async fn leave(&self, tx: &mut Tx, node: NodeId, reason: LeaveReason, now: Timestamp) -> Result<(), Fault> {
         let Some(domain) = peers::domain_of(tx, node).await? else { return Ok(()) };
+        self.leave_many(tx, domain, &[node], reason, now).await
+    }
+
+    async fn leave_many(
+        &self,
+        tx: &mut Tx,
+        domain: DomainId,
+        nodes: &[NodeId],
+        reason: LeaveReason,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        if nodes.is_empty() {
+            return Ok(());
+        }
         allocations::lock(tx, domain).await?;
-        let Some(peer) = peers::deregister(tx, node, reason, now).await? else { return Ok(()) };
-        peers::drop_epochs(tx, peer).await?;
-        allocations::cool(tx, domain, node, now.plus(self.cooldown)).await?;
-        reachability::forget(tx, node).await?;
+        let gone = peers::deregister(tx, domain, nodes, (reason, now)).await?;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let peers: Vec<PeerId> = gone.iter().map(|gone| gone.peer).collect();
+        let nodes: Vec<NodeId> = gone.iter().map(|gone| gone.node).collect();
+        let addresses = gone.iter().map(|gone| gone.mesh_ip).collect();
+        peers::drop_epochs(tx, &peers).await?;
+        allocations::cool(tx, domain, addresses, now.plus(self.cooldown)).await?;
+        reachability::forget(tx, &nodes).await?;
         domains::bump(tx, domain, now).await?;
-        self.outbox.append(tx, events::peer_deregistered(domain, node, reason), now).await
+        for told in nodes.chunks(PEERS_PER_EVENT) {
+            self.outbox.append(tx, events::peers_deregistered(domain, told, reason), now).await?;
+        }
+        Ok(())
     }
 }

@@ -12,8 +12,10 @@ use crate::store::{allocations, reachability};
 
 /// Nodes of one sweep; when there are more, the next one follows at once.
 const SWEEP_NODES: i64 = 500;
-/// Addresses freed at once.
-const FREE_ADDRESSES: i64 = 1_000;
+/// Addresses freed in one sweep; when there are more, the next one follows at once.
+const FREE_ADDRESSES: u64 = 1_000;
+/// Domains whose lock is waited for in vain before a sweep gives up.
+const BUSY_DOMAINS: usize = 3;
 
 /// Applies lapsed thresholds and tells what changed, recoveries included.
 pub struct ReachabilitySweeper {
@@ -66,10 +68,26 @@ impl Task for AllocationSweeper {
         TaskKind::AllocationSweeper
     }
 
+    /// One Domain at a time, each under its lock and in a transaction of its own. A Domain whose lock is not to be had
+    /// waits for the next sweep.
     async fn run(&self) -> Result<Progress, Fault> {
-        let mut tx = self.db.begin().await?;
-        let freed = allocations::free(&mut tx, self.clock.now(), FREE_ADDRESSES).await?;
-        tx.commit().await?;
-        Ok(Progress::done(freed).and_more(i64::try_from(freed).is_ok_and(|count| count >= FREE_ADDRESSES)))
+        let now = self.clock.now();
+        let (mut freed, mut passed) = (0, Vec::new());
+        while freed < FREE_ADDRESSES && passed.len() < BUSY_DOMAINS {
+            let mut tx = self.db.begin().await?;
+            let Some(domain) = allocations::due(&mut tx, now, &passed).await? else { return Ok(Progress::done(freed)) };
+            match allocations::lock(&mut tx, domain).await {
+                Ok(()) => {}
+                Err(error) if allocations::is_lock_timeout(&error) => {
+                    passed.push(domain);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            let limit = i64::try_from(FREE_ADDRESSES - freed).unwrap_or(1);
+            freed += allocations::free(&mut tx, domain, now, limit).await?;
+            tx.commit().await?;
+        }
+        Ok(Progress::done(freed).and_more(freed >= FREE_ADDRESSES))
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use plexsphere_kernel::{Fault, Tx};
 use plexsphere_wire::{DomainId, NodeId, Timestamp};
+use uuid::Uuid;
 
 use crate::model::addresses::{AddressPlan, successor};
 
@@ -28,9 +29,8 @@ pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(inner) if inner.code().as_deref() == Some(LOCK_NOT_AVAILABLE))
 }
 
-/// The row lock keeps the sweeper from lowering the floor under a search that is about to raise it.
 pub(crate) const FLOOR: &str =
-    "SELECT floor FROM mesh.allocation_floors WHERE domain_id = $1 AND range = $2 AND reserved = $3 FOR UPDATE";
+    "SELECT floor FROM mesh.allocation_floors WHERE domain_id = $1 AND range = $2 AND reserved = $3";
 
 /// The lowest free address of some spans: the span's first if nobody has it, else the first that follows one in use
 /// and is not in use itself. Walks the primary key from the span's start to the first gap, inside the server.
@@ -84,37 +84,51 @@ pub(crate) async fn allocate(
     Ok(Some(ip))
 }
 
+// By address, which is the key: Nodes have no index here.
 pub(crate) const COOL: &str = "
     UPDATE mesh.allocations SET cooling_until = $3
-    WHERE domain_id = $1 AND node_id = $2 AND cooling_until IS NULL";
+    WHERE domain_id = $1 AND ip = ANY($2) AND cooling_until IS NULL";
 
-/// Lets a Node's address cool: nobody gets it before `until`.
-pub(crate) async fn cool(tx: &mut Tx, domain: DomainId, node: NodeId, until: Timestamp) -> Result<(), Fault> {
-    sqlx::query(COOL).bind(domain.uuid()).bind(node.uuid()).bind(until.inner()).execute(&mut **tx).await?;
+/// Lets addresses cool: nobody gets them before `until`.
+pub(crate) async fn cool(tx: &mut Tx, domain: DomainId, addresses: Vec<IpAddr>, until: Timestamp) -> Result<(), Fault> {
+    sqlx::query(COOL).bind(domain.uuid()).bind(addresses).bind(until.inner()).execute(&mut **tx).await?;
     Ok(())
 }
 
-/// Deleting and lowering the floors is one statement, so no search sees one without the other's lock.
+pub(crate) const DUE: &str = "
+    SELECT domain_id FROM mesh.allocations WHERE cooling_until <= $1 AND domain_id <> ALL($2)
+    ORDER BY cooling_until LIMIT 1";
+
+/// A Domain with an address whose cooling is over, other than those `passed` over.
+pub(crate) async fn due(tx: &mut Tx, now: Timestamp, passed: &[DomainId]) -> Result<Option<DomainId>, Fault> {
+    let passed: Vec<Uuid> = passed.iter().map(|domain| domain.uuid()).collect();
+    let due: Option<Uuid> = sqlx::query_scalar(DUE).bind(now.inner()).bind(passed).fetch_optional(&mut **tx).await?;
+    Ok(due.map(DomainId::from_uuid))
+}
+
 pub(crate) const FREE: &str = "
     WITH due AS (
-        SELECT domain_id, ip FROM mesh.allocations WHERE cooling_until <= $1
-        ORDER BY cooling_until LIMIT $2 FOR UPDATE SKIP LOCKED
+        SELECT ip FROM mesh.allocations WHERE domain_id = $1 AND cooling_until <= $2
+        ORDER BY cooling_until LIMIT $3
     ), freed AS (
-        DELETE FROM mesh.allocations a USING due WHERE a.domain_id = due.domain_id AND a.ip = due.ip
-        RETURNING a.domain_id, a.ip
+        DELETE FROM mesh.allocations a USING due WHERE a.domain_id = $1 AND a.ip = due.ip
+        RETURNING a.ip
     ), lowest AS (
-        SELECT f.domain_id, f.range, (array_agg(freed.ip ORDER BY freed.ip))[1] AS ip
-        FROM mesh.allocation_floors f
-        JOIN freed ON freed.domain_id = f.domain_id AND freed.ip <<= f.range
-        GROUP BY f.domain_id, f.range
+        SELECT f.range, (array_agg(freed.ip ORDER BY freed.ip))[1] AS ip
+        FROM mesh.allocation_floors f JOIN freed ON freed.ip <<= f.range
+        WHERE f.domain_id = $1
+        GROUP BY f.range
     ), lowered AS (
         UPDATE mesh.allocation_floors f SET floor = LEAST(f.floor, lowest.ip)
-        FROM lowest WHERE f.domain_id = lowest.domain_id AND f.range = lowest.range
+        FROM lowest WHERE f.domain_id = $1 AND f.range = lowest.range
     )
     SELECT count(*) FROM freed";
 
-/// Frees at most `limit` addresses whose cooling is over. Returns how many.
-pub(crate) async fn free(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<u64, Fault> {
-    let freed: i64 = sqlx::query_scalar(FREE).bind(now.inner()).bind(limit).fetch_one(&mut **tx).await?;
+/// Frees at most `limit` addresses of a Domain whose cooling is over, and lowers its floors under them. Returns how
+/// many. The caller holds the Domain's lock: a search that goes on meanwhile would raise a floor over what it still saw
+/// in use.
+pub(crate) async fn free(tx: &mut Tx, domain: DomainId, now: Timestamp, limit: i64) -> Result<u64, Fault> {
+    let query = sqlx::query_scalar(FREE).bind(domain.uuid()).bind(now.inner()).bind(limit);
+    let freed: i64 = query.fetch_one(&mut **tx).await?;
     Ok(u64::try_from(freed).unwrap_or(0))
 }

@@ -125,30 +125,45 @@ pub(crate) async fn domain_of(tx: &mut Tx, node: NodeId) -> Result<Option<Domain
 }
 
 pub(crate) const DEREGISTER: &str = "
-    UPDATE mesh.peers SET deregistered_at = $2, deregister_reason = $3
-    WHERE node_id = $1 AND deregistered_at IS NULL RETURNING peer_id";
+    UPDATE mesh.peers SET deregistered_at = $3, deregister_reason = $4
+    WHERE domain_id = $1 AND node_id = ANY($2) AND deregistered_at IS NULL RETURNING peer_id, node_id, mesh_ip";
 
-/// Ends a Node's live Peer; `None` when it has none any more.
-pub(crate) async fn deregister(
-    tx: &mut Tx,
-    node: NodeId,
-    reason: LeaveReason,
-    now: Timestamp,
-) -> Result<Option<PeerId>, Fault> {
-    let peer: Option<Uuid> = sqlx::query_scalar(DEREGISTER)
-        .bind(node.uuid())
-        .bind(now.inner())
-        .bind(reason.as_str())
-        .fetch_optional(&mut **tx)
-        .await?;
-    Ok(peer.map(PeerId::from_uuid))
+/// A Peer that has just ended.
+pub(crate) struct Gone {
+    /// The Peer.
+    pub(crate) peer: PeerId,
+    /// Its Node.
+    pub(crate) node: NodeId,
+    /// Its address.
+    pub(crate) mesh_ip: IpAddr,
 }
 
-pub(crate) const DROP_EPOCHS: &str = "DELETE FROM mesh.psk_epochs WHERE peer_id = $1";
+/// Ends the live Peers of these Nodes, by Node id; those without one are not among the answer.
+pub(crate) async fn deregister(
+    tx: &mut Tx,
+    domain: DomainId,
+    nodes: &[NodeId],
+    (reason, now): (LeaveReason, Timestamp),
+) -> Result<Vec<Gone>, Fault> {
+    let ids: Vec<Uuid> = nodes.iter().map(|node| node.uuid()).collect();
+    let mut rows: Vec<(Uuid, Uuid, IpAddr)> = sqlx::query_as(DEREGISTER)
+        .bind(domain.uuid())
+        .bind(ids)
+        .bind(now.inner())
+        .bind(reason.as_str())
+        .fetch_all(&mut **tx)
+        .await?;
+    rows.sort_unstable_by_key(|(_, node, _)| *node);
+    let read = |(peer, node, mesh_ip)| Gone { peer: PeerId::from_uuid(peer), node: NodeId::from_uuid(node), mesh_ip };
+    Ok(rows.into_iter().map(read).collect())
+}
 
-/// Deletes the seed of a Peer that has ended: nothing derives from it any more.
-pub(crate) async fn drop_epochs(tx: &mut Tx, peer: PeerId) -> Result<(), Fault> {
-    sqlx::query(DROP_EPOCHS).bind(peer.uuid()).execute(&mut **tx).await?;
+pub(crate) const DROP_EPOCHS: &str = "DELETE FROM mesh.psk_epochs WHERE peer_id = ANY($1)";
+
+/// Deletes the seeds of Peers that have ended: nothing derives from them any more.
+pub(crate) async fn drop_epochs(tx: &mut Tx, peers: &[PeerId]) -> Result<(), Fault> {
+    let ids: Vec<Uuid> = peers.iter().map(|peer| peer.uuid()).collect();
+    sqlx::query(DROP_EPOCHS).bind(ids).execute(&mut **tx).await?;
     Ok(())
 }
 

@@ -30,13 +30,14 @@ pub(crate) async fn materialise(tx: &mut Tx, domain: DomainId, node: NodeId, now
     Ok(())
 }
 
-pub(crate) const FORGET: &str = "DELETE FROM mesh.reachability WHERE node_id = $1";
-pub(crate) const FORGET_SERVED: &str = "DELETE FROM mesh.served_versions WHERE node_id = $1";
+pub(crate) const FORGET: &str = "DELETE FROM mesh.reachability WHERE node_id = ANY($1)";
+pub(crate) const FORGET_SERVED: &str = "DELETE FROM mesh.served_versions WHERE node_id = ANY($1)";
 
-/// Deletes what is kept of a Node that left.
-pub(crate) async fn forget(tx: &mut Tx, node: NodeId) -> Result<(), Fault> {
+/// Deletes what is kept of Nodes that left.
+pub(crate) async fn forget(tx: &mut Tx, nodes: &[NodeId]) -> Result<(), Fault> {
+    let ids: Vec<Uuid> = nodes.iter().map(|node| node.uuid()).collect();
     for statement in [FORGET, FORGET_SERVED] {
-        sqlx::query(statement).bind(node.uuid()).execute(&mut **tx).await?;
+        sqlx::query(statement).bind(&ids).execute(&mut **tx).await?;
     }
     Ok(())
 }

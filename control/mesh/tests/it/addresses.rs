@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use plexsphere_kernel::Clock as _;
 use plexsphere_kernel::seams::{Join, JoinRefusal};
 use plexsphere_kernel::tasks::Task as _;
+use plexsphere_testkit::eventually;
 use plexsphere_wire::{NodeId, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -71,6 +72,31 @@ async fn an_address_comes_back_after_its_cooling_and_not_before() {
     assert_eq!(world.mesh.allocation_sweeper().run().await.unwrap().done, 1);
     assert_eq!(world.try_join(world.joining("100.64.0.0/10")).await.unwrap().mesh_ip.to_string(), "100.64.0.1");
     assert_eq!(world.try_join(world.joining("100.64.0.0/10")).await.unwrap().mesh_ip.to_string(), "100.64.0.4");
+}
+
+#[tokio::test]
+async fn an_address_that_is_freed_while_another_is_handed_out_is_not_lost() {
+    let world = world().await;
+    let [first, ..] = [world.join().await, world.join().await, world.join().await];
+    world.leave(first).await;
+    world.clock.advance(3_600);
+    // The first search in a range begins without a floor and ends by setting one.
+    let own = || Join { sub_range: Some("100.64.0.0/28".parse().unwrap()), ..world.joining("100.64.0.0/10") };
+    let mut joining = world.database.begin().await.unwrap();
+    assert_eq!(world.members.join(&mut joining, own()).await.unwrap().mesh_ip.to_string(), "100.64.0.4");
+    let sweeper = world.mesh.allocation_sweeper();
+    let settled = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory')
+        OR NOT EXISTS (SELECT FROM mesh.allocations WHERE cooling_until IS NOT NULL)";
+    let finish = async {
+        eventually!(
+            sqlx::query_scalar::<_, bool>(settled).fetch_one(&world.db.pool()).await.unwrap(),
+            "the sweep is through, or waits for the join"
+        );
+        joining.commit().await.unwrap();
+    };
+    let (swept, ()) = tokio::join!(sweeper.run(), finish);
+    assert_eq!(swept.unwrap().done, 1);
+    assert_eq!(world.try_join(own()).await.unwrap().mesh_ip.to_string(), "100.64.0.1");
 }
 
 #[derive(Clone, Copy, Debug)]
