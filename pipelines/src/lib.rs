@@ -39,7 +39,7 @@ pub use clock::Clock;
 pub use config::{
     FileSinkConfig, HttpSinkConfig, LokiConfig, LokiEncoding, PipelinesConfig, SiemConfig, SinkChoice, TopologyConfig,
 };
-pub use dead::replay_dead;
+pub use dead::{ReplayError, replay_dead};
 pub use file_sink::read_records;
 pub use health::{HEALTH_CHECK, PROBE, ProbeStatus, RouteHealth, RoutingHealth};
 pub use route::{Route, SinkKind};

@@ -7,9 +7,9 @@ use std::time::Duration;
 use plexsphere_audit::{AuditKey, PgAuditLog};
 use plexsphere_kernel::{Clock as _, Database, Probes, Subject, SystemClock};
 use plexsphere_signing::{Rotation, Signing, SigningParts};
+use plexsphere_wire::intake::COMMAND_LINE;
 use plexsphere_wire::{CorrelationId, DomainId};
 use serde_json::json;
-use uuid::Uuid;
 
 use super::sentence;
 use crate::cli::{Output, SigningCommand};
@@ -17,9 +17,6 @@ use crate::config::Config;
 use crate::custody::Keys;
 use crate::output::say;
 use crate::roles::control;
-
-/// The command line as the subject of audit rows.
-const COMMAND_LINE: Uuid = Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0103);
 
 /// Runs one of the commands.
 ///

@@ -2,17 +2,35 @@
 
 use async_nats::HeaderMap;
 use async_nats::jetstream;
+use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::RawMessageErrorKind;
-use plexsphere_wire::DomainId;
+use plexsphere_wire::intake::{COMMAND_LINE, SystemIntake};
 use plexsphere_wire::subjects::{self, Origin};
 use plexsphere_wire::telemetry::Signal;
+use plexsphere_wire::{CorrelationId, DomainId};
 
 use super::{DEAD_HEADERS, without_server_headers};
+use crate::clock::Clock;
 use crate::route::Route;
 
-/// Why a replay stopped. What was replayed before stays replayed; calling again goes on behind it.
+/// The action's name in the audit log.
+const RELATION: &str = "telemetry.replay_dead";
+
+/// Why a replay stopped. What was replayed before stays replayed, and is recorded; calling again goes on behind it.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
+    /// The audit log cannot be reached, so nothing was replayed.
+    #[error("cannot reach the audit intake")]
+    Unrecordable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The letters went round again, but the audit log did not take the row that says so.
+    #[error("{replayed} dead letters were replayed, but that could not be recorded")]
+    Unrecorded {
+        /// How many.
+        replayed: u64,
+        /// Why.
+        #[source]
+        source: jetstream::context::PublishError,
+    },
     /// The dead-letter stream cannot be read.
     #[error("cannot read the dead-letter stream")]
     Read(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -42,16 +60,60 @@ pub enum ReplayError {
 /// so that a replay interrupted between publishing and removing does not publish twice when it is run again within the
 /// window. The batch id stays, so that sinks that have the batch recognise it: every route of the signal gets the
 /// message again. Letters that arrive while the replay runs are left for the next one, and letters whose origin is not
-/// trusted are never selected, because they lie under no Domain.
+/// trusted are never selected, because they lie under no Domain. Each replay is a row on the platform's audit chain,
+/// one that stopped midway as well.
 ///
 /// # Errors
-/// [`ReplayError`]; the count of what went before is in the log.
+/// [`ReplayError`]; the count of what went before is in the log and in the row.
 pub async fn replay_dead(jetstream: &jetstream::Context, route: Route, domain: DomainId) -> Result<u64, ReplayError> {
+    // Nothing is done that could not be recorded.
+    let intake = jetstream.get_stream(subjects::AUDIT_INTAKE_STREAM).await;
+    intake.map_err(|error| ReplayError::Unrecordable(error.into()))?;
+    let mut replayed = 0;
+    let ended = replay(jetstream, (route, domain), &mut replayed).await;
+    tracing::info!(consumer = %route, %domain, replayed, "dead letters replayed");
+    let recorded = record(jetstream, (route, domain), replayed).await;
+    ended?;
+    recorded.map_err(|source| ReplayError::Unrecorded { replayed, source })?;
+    Ok(replayed)
+}
+
+/// The row: consumer, Domain and count stand in the object's id.
+async fn record(
+    jetstream: &jetstream::Context,
+    (route, domain): (Route, DomainId),
+    replayed: u64,
+) -> Result<(), jetstream::context::PublishError> {
+    let now = Clock::system().now();
+    let correlation_id = CorrelationId::mint(now);
+    let row = SystemIntake {
+        domain: None,
+        subject: COMMAND_LINE,
+        relation: RELATION.to_owned(),
+        object_type: "dead_letters".to_owned(),
+        object_id: format!("{}/{domain}/{replayed}", route.durable()),
+        denied: None,
+        repeated: 0,
+        correlation_id: correlation_id.clone(),
+        occurred_at: now,
+    };
+    let body = serde_json::to_vec(&row).unwrap_or_default();
+    // A repetition of the publication, after a lost acknowledgement, is the same row.
+    let message = PublishMessage::build().payload(body.into()).message_id(format!("{RELATION}:{correlation_id}"));
+    jetstream.send_publish(subjects::AUDIT_INTAKE, message).await?.await?;
+    Ok(())
+}
+
+async fn replay(
+    jetstream: &jetstream::Context,
+    (route, domain): (Route, DomainId),
+    replayed: &mut u64,
+) -> Result<(), ReplayError> {
     let read = |error: Box<dyn std::error::Error + Send + Sync>| ReplayError::Read(error);
     let stream = jetstream.get_stream(subjects::DEAD_STREAM).await.map_err(|error| read(error.into()))?;
     let last = stream.cached_info().state.last_sequence;
     let subject = subjects::dead_letter(route.durable(), Some(domain));
-    let (mut sequence, mut replayed) = (1, 0);
+    let mut sequence = 1;
     while sequence <= last {
         let letter = match stream.raw_message_builder().sequence(sequence).next_by_subject(&subject).send().await {
             Ok(letter) => letter,
@@ -78,10 +140,9 @@ pub async fn replay_dead(jetstream: &jetstream::Context, route: Route, domain: D
             .delete_message(found)
             .await
             .map_err(|error| ReplayError::Remove { sequence: found, source: error.into() })?;
-        replayed += 1;
+        *replayed += 1;
     }
-    tracing::info!(consumer = %route, %domain, replayed, "dead letters replayed");
-    Ok(replayed)
+    Ok(())
 }
 
 /// Subject and headers of the message that the letter was made from.

@@ -1,8 +1,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use plexsphere_pipelines::{Route, replay_dead, streams};
+use async_nats::jetstream::stream::{Config, Stream};
+use plexsphere_pipelines::{ReplayError, Route, replay_dead, streams};
 use plexsphere_testkit::{eventually, logs};
+use plexsphere_wire::intake::{COMMAND_LINE, SystemIntake};
 use plexsphere_wire::subjects;
 use plexsphere_wire::telemetry::{Encoding, PayloadFormat, Signal};
 
@@ -201,6 +203,16 @@ async fn while_the_breaker_is_open_all_that_grows_too_old_is_buried_without_an_a
     world.end(running).await;
 }
 
+/// The stream of audit rows, as control and edges make it.
+async fn audit_intake(world: &World) -> Stream {
+    let config = Config {
+        name: subjects::AUDIT_INTAKE_STREAM.to_owned(),
+        subjects: vec![subjects::AUDIT_INTAKE.to_owned()],
+        ..Config::default()
+    };
+    world.jetstream.create_stream(config).await.unwrap()
+}
+
 #[tokio::test]
 async fn replayed_dead_letters_go_round_again_within_the_duplicate_window_and_leave_the_stream() {
     let logs = logs::guard();
@@ -213,7 +225,15 @@ async fn replayed_dead_letters_go_round_again_within_the_duplicate_window_and_le
     world.publish(Signal::Logs, &other, &log("not mine")).await;
     eventually!(world.dead_letters().await.len() == 2, "both are buried");
     world.receiver.script(|_| Answer::status(204));
+    let unrecorded = replay_dead(&world.jetstream, Route::LokiLogs, from.domain).await;
+    assert!(matches!(unrecorded, Err(ReplayError::Unrecordable(_))), "{unrecorded:?}");
+    assert_eq!(world.dead_letters().await.len(), 2, "what cannot be recorded is not done");
+    let rows = audit_intake(&world).await;
     assert_eq!(replay_dead(&world.jetstream, Route::LokiLogs, from.domain).await.unwrap(), 1);
+    let row: SystemIntake = serde_json::from_slice(&rows.get_raw_message(1).await.unwrap().payload).unwrap();
+    assert_eq!((row.domain, row.subject, row.denied), (None, COMMAND_LINE, None));
+    assert_eq!((row.relation.as_str(), row.object_type.as_str()), ("telemetry.replay_dead", "dead_letters"));
+    assert_eq!(row.object_id, format!("loki-logs/{}/1", from.domain));
     eventually!(world.receiver.accepted().len() == 1, "the replayed one arrives");
     let accepted = &world.receiver.accepted()[0];
     let Push::Loki(push) = &accepted.push else { panic!("not loki") };
@@ -244,6 +264,7 @@ async fn a_batch_that_was_committed_in_an_atomic_group_is_buried_and_replayed_li
     }
     eventually!(world.dead_letters().await.len() == 2, "both are buried");
     world.receiver.script(|_| Answer::status(204));
+    audit_intake(&world).await;
     assert_eq!(replay_dead(&world.jetstream, Route::LokiLogs, from.domain).await.unwrap(), 2);
     world.until_settled(Route::LokiLogs).await;
     assert_eq!(world.receiver.accepted().iter().map(|seen| seen.records()).sum::<usize>(), 2);
