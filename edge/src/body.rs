@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use crate::fanout::EventBody;
-use crate::listen::InFlight;
+use crate::listen::{Activity, InFlight};
 
 /// An error of a body's source.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -19,11 +19,34 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of a request.
 pub enum RequestBody {
     /// Of HTTP/1 or HTTP/2.
-    Hyper(Incoming),
+    Hyper(Received),
     /// Of HTTP/3.
     Boxed(Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send + Sync>>),
     /// Already in memory.
     Full(Option<Bytes>),
+}
+
+/// A body that arrives over TCP, and tells its connection when it is given up before its end.
+pub struct Received {
+    body: Incoming,
+    ended: bool,
+    activity: Arc<Activity>,
+}
+
+impl Received {
+    /// The body of a request on the connection of `activity`.
+    #[must_use]
+    pub const fn new(body: Incoming, activity: Arc<Activity>) -> Self {
+        Self { body, ended: false, activity }
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        if !self.ended && !self.body.is_end_stream() {
+            self.activity.leave_unread();
+        }
+    }
 }
 
 /// The body of a response.
@@ -98,9 +121,12 @@ impl Body for RequestBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Hyper(body) => match ready!(Pin::new(body).poll_frame(cx)) {
+            Self::Hyper(received) => match ready!(Pin::new(&mut received.body).poll_frame(cx)) {
                 Some(frame) => Poll::Ready(Some(frame.map_err(Into::into))),
-                None => Poll::Ready(None),
+                None => {
+                    received.ended = true;
+                    Poll::Ready(None)
+                }
             },
             Self::Boxed(body) => body.as_mut().poll_frame(cx),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
@@ -109,7 +135,7 @@ impl Body for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Hyper(body) => body.is_end_stream(),
+            Self::Hyper(received) => received.body.is_end_stream(),
             Self::Boxed(body) => body.is_end_stream(),
             Self::Full(bytes) => bytes.is_none(),
         }
@@ -117,7 +143,7 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Hyper(body) => body.size_hint(),
+            Self::Hyper(received) => received.body.size_hint(),
             Self::Boxed(body) => body.size_hint(),
             Self::Full(bytes) => SizeHint::with_exact(len_of(bytes.as_ref())),
         }

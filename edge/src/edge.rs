@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use prometheus_client::registry::Registry;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -150,14 +149,7 @@ impl BuiltEdge {
             (Some(_), Some(tls)) => Some(tls.acceptor()?),
             _ => None,
         };
-        let limits = Limits {
-            connections: Arc::new(Semaphore::new(self.config.listen.max_connections)),
-            open: self.metrics.connections.clone(),
-            tasks: TaskTracker::new(),
-            drain: CancellationToken::new(),
-            kill: CancellationToken::new(),
-            config: Arc::new(self.config.listen.clone()),
-        };
+        let limits = Limits::new(Arc::new(self.config.listen.clone()), self.metrics.connections.clone());
         let stop = CancellationToken::new();
         let background = TaskTracker::new();
         let service = self.assemble(&background, &stop);

@@ -7,7 +7,7 @@ mod tcp;
 use std::future::Future;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::{Request, Response};
 use rustls::pki_types::pem::PemObject as _;
@@ -34,6 +34,7 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Activity {
     running: AtomicUsize,
     begun: AtomicUsize,
+    unread: AtomicBool,
 }
 
 impl Activity {
@@ -41,6 +42,17 @@ impl Activity {
     #[must_use]
     pub fn begun(&self) -> usize {
         self.begun.load(Ordering::Acquire)
+    }
+
+    /// Notes that the body of the newest request was given up before its end.
+    pub fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Release);
+    }
+
+    /// Whether the client may still be sending a body that nobody reads.
+    #[must_use]
+    pub fn unread(&self) -> bool {
+        self.unread.load(Ordering::Acquire)
     }
 
     /// Whether no request is under way.
@@ -60,6 +72,7 @@ impl InFlight {
     pub fn begin(activity: &Arc<Activity>) -> Self {
         activity.running.fetch_add(1, Ordering::AcqRel);
         activity.begun.fetch_add(1, Ordering::AcqRel);
+        activity.unread.store(false, Ordering::Release);
         Self(Arc::clone(activity))
     }
 }

@@ -18,11 +18,15 @@ use tokio_util::task::TaskTracker;
 
 use super::guard::Patience;
 use super::{Activity, Guarded, Handler, InFlight};
-use crate::body::{Peer, RequestBody};
+use crate::body::{Peer, Received, RequestBody};
 use crate::config::{ListenConfig, seconds};
 
 /// What hyper may buffer of a head before it refuses by itself; our own limit is below, so that our refusal is sent.
 const HEAD_BUFFER_BYTES: usize = 64 * 1024;
+/// How long the rest of a refused body is taken in before its connection closes.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+/// The most connections at a time that take in the rest of a refused body.
+const MAX_LINGERING: usize = 256;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What connections share.
@@ -30,6 +34,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub struct Limits {
     /// One permit per connection.
     pub connections: Arc<Semaphore>,
+    /// One permit per connection that takes in the rest of a refused body.
+    pub lingering: Arc<Semaphore>,
     /// Connections open now.
     pub open: Gauge,
     /// The tasks of all connections.
@@ -40,6 +46,22 @@ pub struct Limits {
     pub kill: CancellationToken,
     /// The configured times and sizes.
     pub config: Arc<ListenConfig>,
+}
+
+impl Limits {
+    /// What the connections of an edge that has just begun share.
+    #[must_use]
+    pub fn new(config: Arc<ListenConfig>, open: Gauge) -> Self {
+        Self {
+            connections: Arc::new(Semaphore::new(config.max_connections)),
+            lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
+            open,
+            tasks: TaskTracker::new(),
+            drain: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            config,
+        }
+    }
 }
 
 /// Accepts until the drain begins.
@@ -123,13 +145,17 @@ where
         head: (!http2).then(|| seconds(config.head_timeout_seconds)),
         idle: seconds(config.idle_timeout_seconds),
         write: seconds(config.write_timeout_seconds),
+        linger: LINGER_TIME,
     };
-    let io = TokioIo::new(Guarded::new(stream, patience, Arc::clone(&activity)));
+    // HTTP/2 ends the stream of a body that it does not want, and the connection goes on.
+    let lingering = (!http2).then(|| Arc::clone(&limits.lingering));
+    let io = TokioIo::new(Guarded::new(stream, patience, Arc::clone(&activity), lingering));
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let in_flight = InFlight::begin(&activity);
-        let (handler, peer) = (Arc::clone(&handler), peer.clone());
+        let (handler, peer, reading) = (Arc::clone(&handler), peer.clone(), Arc::clone(&activity));
         async move {
-            let response = handler.handle(request.map(RequestBody::Hyper), peer).await;
+            let request = request.map(|body| RequestBody::Hyper(Received::new(body, reading)));
+            let response = handler.handle(request, peer).await;
             Ok::<_, Infallible>(response.map(|body| body.guarded(in_flight)))
         }
     });

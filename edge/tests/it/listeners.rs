@@ -33,6 +33,38 @@ async fn a_head_that_drips_in_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_read_although_the_body_was_not() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|_| {}).await;
+    let body = vec![b'x'; 2 * 1024 * 1024];
+    let head = format!(
+        "POST /v1/nodes/{}/logs HTTP/1.1\r\nhost: edge\r\nauthorization: {}\r\nx-plexsphere-sent-at: {}\r\n",
+        rig.node.node,
+        rig.bearer(),
+        harness::now()
+    );
+    for (length, status) in [
+        (format!("content-length: {}\r\n\r\n", body.len()), "413"),
+        // Another gate, and a body of which nobody knows the length.
+        ("content-encoding: br\r\ntransfer-encoding: chunked\r\n\r\n200000\r\n".to_owned(), "415"),
+    ] {
+        for round in 0..15 {
+            // So little room on the way that the rest of the body meets a connection that was already answered.
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_send_buffer_size(16 * 1024).unwrap();
+            let mut stream = socket.connect(rig.addresses.http.unwrap()).await.unwrap();
+            stream.write_all(format!("{head}{length}").as_bytes()).await.unwrap();
+            // The client sends all that it has before it reads.
+            stream.write_all(&body).await.unwrap_or_else(|error| panic!("round {round}: {error}"));
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap_or_else(|error| panic!("round {round}: {error}"));
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "round {round}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn large_heads_and_long_paths_are_refused_with_problems() {
     let _logs = testkit::logs::guard();
     let rig = rig(|_| {}).await;
