@@ -1,4 +1,4 @@
-//! What an edge counts. Labels come from closed sets, never from ids, but for the Domain of received bytes.
+//! What an edge counts. Labels come from closed sets, never from ids.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

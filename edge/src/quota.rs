@@ -76,7 +76,7 @@ impl Quotas {
         }
     }
 
-    /// Wire bytes charged per Domain since the last call.
+    /// Wire bytes charged per Domain since the last call. Whoever wants them all asks more often than the idle time.
     pub fn take_usage(&self) -> Vec<(DomainId, u64)> {
         let domains = self.domains.pin();
         domains
@@ -91,12 +91,12 @@ impl Quotas {
         self.domain(domain).gcra.absorb(self.domain_rate, bytes, now);
     }
 
-    /// Forgets budgets that are full and were not touched for the idle time. Returns how many remain.
+    /// Forgets budgets that are full and were not touched for the idle time. Returns how many remain. Usage that nobody
+    /// took in all that time has nobody who wants it, and goes with its Domain: otherwise every Domain that ever sent a
+    /// batch would stay for ever.
     pub fn evict(&self, now: Duration) -> usize {
         self.nodes.pin().retain(|_, gcra| !gcra.idle_since(now, self.idle));
-        self.domains.pin().retain(|_, budget| {
-            budget.used_bytes.load(Ordering::Relaxed) > 0 || !budget.gcra.idle_since(now, self.idle)
-        });
+        self.domains.pin().retain(|_, budget| !budget.gcra.idle_since(now, self.idle));
         self.nodes.len() + self.domains.len()
     }
 

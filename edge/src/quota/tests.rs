@@ -67,6 +67,25 @@ fn full_and_untouched_budgets_are_forgotten() {
 }
 
 #[test]
+fn many_domains_are_forgotten_although_nobody_asks_for_their_usage() {
+    let quotas = quotas((10, 100), (10, 100));
+    let busy = origin();
+    let mut held = 0;
+    for round in 0..50u32 {
+        let now = SECOND * 100 * (round + 1);
+        for _ in 0..100 {
+            quotas.charge(&origin(), 10, now).unwrap();
+        }
+        quotas.charge(&busy, 10, now).unwrap();
+        held = held.max(quotas.evict(now));
+    }
+    // Of each hundred seconds a hundred Nodes and as many Domains, for the idle time of six hundred and a refill.
+    assert!(held <= 2 * 700 + 2, "{held}");
+    assert_eq!(quotas.take_usage().iter().find(|(domain, _)| *domain == busy.domain), Some(&(busy.domain, 500)));
+    assert_eq!(quotas.evict(SECOND * 10_000), 0);
+}
+
+#[test]
 fn waits_are_whole_seconds_from_one_to_three_hundred() {
     assert_eq!(retry_seconds(Duration::from_nanos(1)), 1);
     assert_eq!(retry_seconds(Duration::from_millis(1_001)), 2);
