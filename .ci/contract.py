@@ -6,6 +6,7 @@ operation may answer (405, 415, 429, 503, and 403 of the gates) may be more here
 
 import json
 import pathlib
+import re
 import sys
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -134,12 +135,23 @@ def compare(ours: dict, theirs: dict) -> list[str]:
     return found
 
 
+def catalogue_gaps(conventions: pathlib.Path) -> list[str]:
+    """Rows (code, status) of the brief's problem catalogue that the code table lacks."""
+    table = pathlib.Path("wire/src/problem/code.rs").read_text()
+    ours = set(re.findall(r'= "([a-z0-9_]+)", (\d{3});', table))
+    theirs = set(re.findall(r"^\| `([a-z0-9_]+)`(?: \(ours\))? \| (\d{3}) \|", conventions.read_text(), re.MULTILINE))
+    return [f"code {word} {status} is missing" for word, status in sorted(theirs - ours)]
+
+
 def main() -> None:
     theirs = json.loads(pathlib.Path(sys.argv[1]).read_text())
     ours = json.loads(pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else "target/openapi.json").read_text())
     # What is known to be missing still; the list may only shrink.
     allowed = set(pathlib.Path(__file__).with_name("contract_allowed.txt").read_text().splitlines())
     found = compare(ours, theirs)
+    conventions = pathlib.Path(sys.argv[1]).parent.parent / "spec" / "http-conventions.md"
+    if conventions.exists():
+        found += catalogue_gaps(conventions)
     new = [line for line in found if line not in allowed]
     for line in new:
         print("contract:", line)

@@ -15,5 +15,6 @@ mod hostile;
 mod installation;
 mod kills;
 mod protocols;
+mod reference;
 mod surface;
 mod tour;
