@@ -1,8 +1,9 @@
 //! The directory projector: writes what changed into the bucket that every edge follows.
 //!
 //! Contexts mark keys in the transaction that changes them ([`crate::directory`]). After the commit the projector reads
-//! each marked key's entry, writes it and deletes the marks it has seen. One replica projects at a time, so that an older
-//! reading never overwrites a newer one. When it starts, and when it finds another bucket than before, it compares the
+//! each marked key's entry, writes it and deletes the marks it has seen. One replica projects at a time, and should one
+//! go on that has lost its lock, its older reading overwrites no newer one: a write names the revision that was there
+//! before the entry was read, and is made anew from the database when that is the last no more. When it starts, and when it finds another bucket than before, it compares the
 //! whole bucket with the database.
 
 mod bucket;
@@ -35,6 +36,9 @@ pub const DIRECTORY_CHANNEL: &str = "plexsphere_directory";
 const PASS_MARKS: i64 = 1_000;
 /// Entries written at the same time.
 const WRITES_AT_ONCE: usize = 32;
+/// How often a key is tried that others write as well, and the pause before the second time; it grows.
+const WRITE_ATTEMPTS: u32 = 8;
+const WRITE_PAUSE: Duration = Duration::from_millis(5);
 /// The longest that [`DirectoryFlush::node`] waits.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
@@ -112,7 +116,7 @@ impl DirectoryProjector {
         let written = u64::try_from(keys.len()).unwrap_or(u64::MAX);
         futures_util::stream::iter(keys)
             .map(Ok)
-            .try_for_each_concurrent(WRITES_AT_ONCE, |key| self.project(store, key))
+            .try_for_each_concurrent(WRITES_AT_ONCE, |key| async move { self.project(store, &key).await.map(drop) })
             .await?;
         // Exactly the marks that were read: a later one for the same key stands for a later change.
         sqlx::query(DELETE_MARKS).bind(seqs).execute(self.parts.db.pool()).await?;
@@ -120,11 +124,23 @@ impl DirectoryProjector {
         Ok((written, more))
     }
 
-    async fn project(&self, store: &Store, key: String) -> Result<(), Fault> {
-        match self.entry(&key).await? {
-            Some(value) => bucket::put(store, &key, value).await,
-            None => bucket::delete(store, &key).await,
+    /// Brings one key in line with the database; whether something had to be written. The bucket is looked at before the
+    /// database: whoever writes in between has read the database no earlier, and its write fails this one.
+    async fn project(&self, store: &Store, key: &str) -> Result<bool, Fault> {
+        for attempt in 1..=WRITE_ATTEMPTS {
+            let seen = bucket::look(store, key).await?;
+            let value = self.entry(key).await?;
+            if value == seen.value {
+                return Ok(false);
+            }
+            if bucket::replace(store, key, value, seen.revision).await? {
+                return Ok(true);
+            }
+            tracing::debug!(key, attempt, "a directory key was written by another projector");
+            // What was looked at may be a copy that lags behind.
+            tokio::time::sleep(WRITE_PAUSE * attempt).await;
         }
+        Err(Fault::Bus("a directory key is written by another projector again and again".to_owned()))
     }
 
     /// The present entry of a key, as it stands in the bucket.

@@ -1,7 +1,7 @@
 //! The bucket of the directory.
 
 use async_nats::jetstream;
-use async_nats::jetstream::kv::{Config, Store};
+use async_nats::jetstream::kv::{Config, Operation, Store, UpdateErrorKind};
 use async_nats::jetstream::stream::StorageType;
 use bytes::Bytes;
 use plexsphere_wire::subjects::DIRECTORY_BUCKET;
@@ -43,12 +43,36 @@ impl Bucket {
     }
 }
 
-pub(super) async fn put(store: &Store, key: &str, value: Bytes) -> Result<(), Fault> {
-    store.put(key, value).await.map(drop).map_err(bus)
+/// What the bucket holds of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The revision that a successor has to name; 0 where there never was one.
+    pub(super) revision: u64,
+    /// The value; `None` also for one that was deleted.
+    pub(super) value: Option<Bytes>,
 }
 
-pub(super) async fn delete(store: &Store, key: &str) -> Result<(), Fault> {
-    store.delete(key).await.map_err(bus)
+/// Looks a key up.
+pub(super) async fn look(store: &Store, key: &str) -> Result<Seen, Fault> {
+    Ok(match store.entry(key).await.map_err(bus)? {
+        Some(entry) => {
+            Seen { revision: entry.revision, value: (entry.operation == Operation::Put).then_some(entry.value) }
+        }
+        None => Seen::default(),
+    })
+}
+
+/// Writes or deletes a key whose last revision is `revision`; `false`, and nothing done, when it is another by now.
+pub(super) async fn replace(store: &Store, key: &str, value: Option<Bytes>, revision: u64) -> Result<bool, Fault> {
+    let replaced = match value {
+        Some(value) => store.update(key, value, revision).await.map(drop),
+        None => store.delete_expect_revision(key, Some(revision)).await,
+    };
+    match replaced {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(false),
+        Err(error) => Err(bus(error)),
+    }
 }
 
 pub(super) fn bus(error: impl std::fmt::Display) -> Fault {

@@ -8,11 +8,12 @@ use plexsphere_kernel::Fault;
 use plexsphere_kernel::directory::{mark_domain, mark_node};
 use plexsphere_kernel::projector::{DirectoryFlush, DirectoryLookup, DirectoryProjector, ProjectorParts};
 use plexsphere_kernel::seams::{DomainEntries, NodeEntries};
-use plexsphere_kernel::tasks::Tasks;
+use plexsphere_kernel::tasks::{Task as _, Tasks};
 use plexsphere_testkit::eventually;
 use plexsphere_wire::directory::{DomainEntry, NodeEntry, domain_key, node_key};
 use plexsphere_wire::subjects::{DIRECTORY_BUCKET, DIRECTORY_LOOKUP};
 use plexsphere_wire::{DomainId, NodeId, ProjectId, ResourceId};
+use tokio::sync::Semaphore;
 
 use crate::rig::{Rig, driver, now};
 
@@ -46,6 +47,27 @@ impl DomainEntries for Entries {
 
     async fn domain_entries(&self, after: Option<DomainId>, limit: i64) -> Result<Vec<DomainEntry>, Fault> {
         Ok(page(&self.domains.lock(), after, limit))
+    }
+}
+
+/// Entries that are read and then held back, as by a process that stands still.
+struct HeldBack {
+    entries: Arc<Entries>,
+    read: Semaphore,
+    go_on: Semaphore,
+}
+
+#[async_trait]
+impl NodeEntries for HeldBack {
+    async fn node_entry(&self, node: NodeId) -> Result<Option<NodeEntry>, Fault> {
+        let entry = self.entries.node_entry(node).await;
+        self.read.add_permits(1);
+        drop(self.go_on.acquire().await.unwrap());
+        entry
+    }
+
+    async fn node_entries(&self, after: Option<NodeId>, limit: i64) -> Result<Vec<NodeEntry>, Fault> {
+        self.entries.node_entries(after, limit).await
     }
 }
 
@@ -117,6 +139,50 @@ async fn a_marked_node_is_in_the_bucket_when_the_flush_returns_and_gone_when_it_
     projection.mark(entry.node).await;
     assert!(projection.flush.node(entry.node).await.unwrap());
     assert_eq!(bucket.get(node_key(entry.node)).await.unwrap(), None);
+}
+
+/// Both run at once, which they do only when one has lost its lock without knowing.
+#[tokio::test]
+async fn a_projector_that_stood_still_with_an_old_reading_overwrites_and_revives_nothing() {
+    let (rig, entries) = (Rig::new().await, Arc::new(Entries::default()));
+    let (changed, ended) = (node_entry(), node_entry());
+    for entry in [&changed, &ended] {
+        entries.nodes.lock().insert(entry.node, entry.clone());
+    }
+    let projector = |nodes: Arc<dyn NodeEntries>| {
+        let domains = Arc::clone(&entries) as Arc<dyn DomainEntries>;
+        DirectoryProjector::new(ProjectorParts {
+            db: rig.db.clone(),
+            bus: rig.bus.clone(),
+            nodes,
+            domains,
+            replicas: 1,
+        })
+    };
+    let mark = async || {
+        let mut tx = rig.db.begin().await.unwrap();
+        for entry in [&changed, &ended] {
+            mark_node(&mut tx, entry.node).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+    };
+    let held_back =
+        Arc::new(HeldBack { entries: Arc::clone(&entries), read: Semaphore::new(0), go_on: Semaphore::new(0) });
+    let late = projector(Arc::clone(&held_back) as Arc<dyn NodeEntries>);
+    let prompt = projector(Arc::clone(&entries) as Arc<dyn NodeEntries>);
+    mark().await;
+    let late = tokio::spawn(async move { late.run().await });
+    drop(held_back.read.acquire_many(2).await.unwrap());
+    entries.nodes.lock().get_mut(&changed.node).unwrap().pinned_kid = "k-2".to_owned();
+    entries.nodes.lock().remove(&ended.node);
+    mark().await;
+    prompt.run().await.unwrap();
+    held_back.go_on.add_permits(100);
+    late.await.unwrap().unwrap();
+    let bucket = rig.nats.jetstream().await.get_key_value(DIRECTORY_BUCKET).await.unwrap();
+    let stored = bucket.get(node_key(changed.node)).await.unwrap().unwrap();
+    assert_eq!(serde_json::from_slice::<NodeEntry>(&stored).unwrap().pinned_kid, "k-2");
+    assert_eq!(bucket.get(node_key(ended.node)).await.unwrap(), None);
 }
 
 #[tokio::test]
