@@ -147,6 +147,48 @@ async fn a_body_that_never_ends_is_given_up() {
 }
 
 #[tokio::test]
+async fn bodies_that_one_node_dribbles_delay_no_other_and_end_at_the_deadline() {
+    let _logs = testkit::logs::guard();
+    let rig = rig(|config| {
+        config.listen.body_timeout_seconds = 3;
+        config.ingest.max_in_flight = 9;
+    })
+    .await;
+    let other = harness::new_node(rig.domain);
+    harness::put_node(&rig.store, &other).await;
+    let post = |node: plexsphere_wire::NodeId, operation: &str, body: reqwest::Body| {
+        let request = browser().post(format!("{}/v1/nodes/{node}/{operation}", rig.http()));
+        let request = request.header("authorization", harness::bearer(node)).header("content-type", "application/json");
+        request.header("x-plexsphere-sent-at", now().to_string()).body(body).send()
+    };
+    let dribble = || {
+        let ticks = tokio::time::interval(Duration::from_millis(50));
+        reqwest::Body::wrap_stream(futures_util::stream::unfold(ticks, async |mut ticks| {
+            ticks.tick().await;
+            Some((Ok::<_, std::io::Error>(bytes::Bytes::from_static(b" ")), ticks))
+        }))
+    };
+    let slow = rig.node.node;
+    let mut dribbles: Vec<_> = (0..8).map(|_| tokio::spawn(post(slow, "logs", dribble()))).collect();
+    dribbles.push(tokio::spawn(post(slow, "heartbeat", dribble())));
+    testkit::eventually!(post(slow, "logs", "x".into()).await.unwrap().status() == 503, "all its places are taken");
+    let line = r#"{"severity":"info","message":"up","timestamp":"2026-11-24T08:00:00.5Z"}"#;
+    testkit::eventually!(post(other.node, "logs", line.into()).await.unwrap().status() == 202, "the other is served");
+    for _ in 0..5 {
+        assert_eq!(post(other.node, "logs", line.into()).await.unwrap().status(), 202);
+        assert_eq!(post(other.node, "heartbeat", "{}".into()).await.unwrap().status(), 400, "read and judged");
+    }
+    assert!(dribbles.iter().all(|dribble| !dribble.is_finished()), "and has not waited for them");
+    for dribble in dribbles {
+        let response = dribble.await.unwrap().unwrap();
+        assert_eq!((response.status().as_u16(), &response.headers()["connection"]), (408, &"close".parse().unwrap()));
+        let problem: serde_json::Value = response.json().await.unwrap();
+        assert_eq!(problem["code"], "request_timeout");
+    }
+    assert_eq!(post(slow, "logs", line.into()).await.unwrap().status(), 202, "its places are free again");
+}
+
+#[tokio::test]
 async fn more_batches_than_the_ceiling_wait_for_another_time() {
     let _logs = testkit::logs::guard();
     let rig = rig(|config| {
