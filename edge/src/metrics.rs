@@ -152,3 +152,6 @@ impl Metrics {
         registry.register("directory_lookups", "Look-ups at control, by outcome", self.directory_lookups.clone());
     }
 }
+
+#[cfg(test)]
+mod tests;
