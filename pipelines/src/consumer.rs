@@ -4,6 +4,7 @@
 mod delivery;
 mod expiry;
 mod held;
+mod opening;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -59,6 +60,8 @@ pub(crate) struct RouteContext {
     pub(crate) metrics: RouteMetrics,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) requests: Semaphore,
+    /// Large batches opened at once, over all routes: each may hold its inflated bytes twice.
+    pub(crate) decoding: Arc<Semaphore>,
     /// Asks for the topology to be ensured before its turn.
     pub(crate) ensure: Arc<Notify>,
     /// Cancelled: stop fetching, finish what is under way.

@@ -1,5 +1,6 @@
 //! The tier as a whole: set up, running, drained.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ struct Parts {
     metrics: Metrics,
     vitals: Arc<Vitals>,
     ensure: Arc<Notify>,
+    /// One permit per core: opening batches is work for the processor.
+    decoding: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -101,6 +104,7 @@ impl Pipelines {
             metrics: Metrics::register(registry),
             vitals: Arc::new(Vitals::new(routing)),
             ensure: Arc::new(Notify::new()),
+            decoding: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get))),
             stop: CancellationToken::new(),
             config,
         });
@@ -260,6 +264,7 @@ impl Parts {
             metrics: self.metrics.route(route),
             vitals: Arc::clone(&self.vitals),
             requests: Semaphore::new(CONCURRENCY),
+            decoding: Arc::clone(&self.decoding),
             ensure: Arc::clone(&self.ensure),
             stop: self.stop.clone(),
         }

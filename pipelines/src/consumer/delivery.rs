@@ -7,14 +7,15 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use plexsphere_wire::DomainId;
 use plexsphere_wire::subjects;
-use plexsphere_wire::telemetry::{Encoding, Inflater, PayloadFormat, Signal};
+use plexsphere_wire::telemetry::{Encoding, PayloadFormat, Signal};
 use sha2::{Digest, Sha256};
 use tokio::time::MissedTickBehavior;
 
 use super::held::Held;
+use super::opening::Opener;
 use super::verdict::Tally;
 use super::{MERGE_BYTES, RouteContext, age};
-use crate::batch::{self, Batch, Poison, Slice};
+use crate::batch::{Batch, Poison, Slice};
 use crate::dead::{DeadLetter, Reason};
 use crate::outcome::{Outcome, redelivery_delay};
 use crate::render::{self, Rendered, loki::render_loki, mimir::render_mimir, siem::render_siem};
@@ -84,7 +85,7 @@ impl<'a> Burial<'a> {
     /// Makes dead letters of messages that are past the horizon: each is stored, then acknowledged. When one cannot be
     /// stored the rest is given back; `false` then.
     pub(super) async fn bury_all(&self, messages: &[Held]) -> bool {
-        let (mut inflater, mut stored) = (Inflater::new(), true);
+        let (mut opener, mut stored) = (Opener::new(self.context), true);
         let reply = Reply::failed("the sink was down until the batch was too old");
         for held in messages {
             let delivery = Delivery { context: self.context, domain: held.domain(), tally: Tally::default() };
@@ -92,9 +93,7 @@ impl<'a> Burial<'a> {
                 delivery.give_back(held).await;
                 continue;
             }
-            let opened =
-                batch::open(held.subject(), held.headers(), held.payload(), &self.context.limits, &mut inflater);
-            stored = match opened {
+            stored = match opener.open(held).await {
                 Ok(batch) => {
                     delivery.bury(&Opened { held, batch: Arc::new(batch) }, Reason::RetryExhausted, &reply).await
                 }
@@ -115,14 +114,14 @@ impl Delivery<'_> {
             () = stop.cancelled() => None,
             permit = self.context.requests.acquire() => permit.ok(),
         };
-        let (mut group, mut bytes, mut inflater) = (Vec::new(), 0, Inflater::new());
+        let (mut group, mut bytes, mut opener) = (Vec::new(), 0, Opener::new(self.context));
         for held in messages {
             // On shutdown only the request under way is finished.
             if permit.is_none() || stop.is_cancelled() {
                 held.give_back(Duration::ZERO).await;
                 continue;
             }
-            match batch::open(held.subject(), held.headers(), held.payload(), &self.context.limits, &mut inflater) {
+            match opener.open(held).await {
                 Ok(batch) => {
                     if !group.is_empty() && bytes + batch.bytes() > MERGE_BYTES {
                         self.deliver_group(std::mem::take(&mut group)).await;

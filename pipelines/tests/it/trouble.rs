@@ -1,11 +1,13 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use plexsphere_pipelines::Route;
+use plexsphere_pipelines::{Route, batch};
 use plexsphere_testkit::{eventually, logs};
-use plexsphere_wire::telemetry::Signal;
+use plexsphere_wire::subjects;
+use plexsphere_wire::telemetry::{Encoding, Inflater, Limits, PayloadFormat, Signal};
 
-use crate::world::{World, audit, log, metric, origin};
+use crate::world::{World, audit, headers, log, metric, origin};
 use plexsphere_testkit::receiver::{Answer, Receiver};
 
 /// Fails so many requests, then takes everything.
@@ -28,6 +30,51 @@ async fn a_loki_that_fails_three_times_is_tried_again_with_doubling_pauses() {
     for (pair, least) in seen.windows(2).zip([200, 400, 800]) {
         assert!(pair[1].at - pair[0].at >= Duration::from_millis(least), "{least}");
     }
+    world.end(running).await;
+}
+
+/// All of the tier and this test share one thread here, so a batch that were opened on it would stop the clock.
+#[tokio::test]
+async fn a_large_batch_is_opened_away_from_the_network_threads() {
+    let logs = logs::guard();
+    logs.expect("dead letter stored");
+    let mut world = World::new().await;
+    let running = world.start().await;
+    let from = origin();
+    // Ten megabytes that are read to the end and are no batch only there, so that no sink has work with them.
+    let text = log(&"x".repeat(2_000)).repeat(4_900) + "{}\n";
+    let wire = zstd::bulk::compress(text.as_bytes(), 1).unwrap();
+    let mut headers = headers(Signal::Logs, &from, &wire);
+    headers.insert(subjects::HEADER_PAYLOAD, PayloadFormat::as_received(Signal::Logs, Encoding::Zstd).as_str());
+    let subject = subjects::telemetry(Signal::Logs, &from);
+    let limits = Limits { wire_bytes: 1 << 20, inflated_bytes: 11 << 20, records: 5_500 };
+    let begun = Instant::now();
+    let opened = batch::open(&subject, Some(&headers), &wire, &limits, &mut Inflater::new());
+    let takes = begun.elapsed();
+    assert!(matches!(opened, Err(batch::Poison::PayloadInvalid(_))), "{opened:?}");
+
+    let longest = Arc::new(AtomicU64::new(0));
+    let ticking = tokio::spawn({
+        let longest = Arc::clone(&longest);
+        async move {
+            loop {
+                let begun = Instant::now();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                longest.fetch_max(u64::try_from(begun.elapsed().as_micros()).unwrap(), Ordering::Relaxed);
+            }
+        }
+    });
+    // A busy machine may stop the clock as well, but hardly each time.
+    let mut stood_still = Duration::MAX;
+    for number in 1..=3 {
+        longest.store(0, Ordering::Relaxed);
+        headers.insert(subjects::HEADER_MSG_ID, format!("message-{number}"));
+        world.publish_raw(&subject, headers.clone(), &wire).await;
+        eventually!(world.dead_letters().await.len() == number, "it is buried");
+        stood_still = stood_still.min(Duration::from_micros(longest.load(Ordering::Relaxed)));
+    }
+    ticking.abort();
+    assert!(stood_still < takes / 2, "the thread stood still for {stood_still:?}; opening takes {takes:?}");
     world.end(running).await;
 }
 
