@@ -203,6 +203,58 @@ fn count(number: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// Type and labels of each metric.
+    type Described = BTreeMap<String, (String, BTreeSet<String>)>;
+
+    fn served(registry: &Registry) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+        text
+    }
+
+    #[test]
+    fn the_reference_page_names_every_metric_with_its_type_and_labels_and_no_other() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry).route(Route::LokiLogs);
+        metrics.settled(Outcome::Partial, 1);
+        metrics.partial(1);
+        metrics.request(0.1, 10);
+        metrics.redelivery();
+        metrics.dead_letter(Reason::Partial);
+        metrics.lag(std::time::Duration::from_secs(1));
+        metrics.backlog(1, 2, 3);
+        metrics.breaker(2);
+        metrics.skipped(1);
+        metrics.recreated();
+        metrics.labels_dropped(1);
+        metrics.duplicates(1);
+        let (mut found, mut name, mut kind) = (Described::new(), String::new(), String::new());
+        for line in served(&registry).lines() {
+            if let Some((named, typed)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+                (name, kind) = (format!("{named}{}", if typed == "counter" { "_total" } else { "" }), typed.to_owned());
+            } else if let Some((labels, _)) = line.split_once('{').and_then(|(_, rest)| rest.split_once('}')) {
+                let names =
+                    labels.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name.to_owned());
+                let entry = found.entry(name.clone()).or_insert((kind.clone(), BTreeSet::new()));
+                entry.1.extend(names.filter(|name| name != "le"));
+            }
+        }
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/metrics.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let section = page.split("\n## ").find(|section| section.starts_with("Pipelines\n")).unwrap();
+        let mut described = Described::new();
+        for row in section.lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let [name, kind, labels, unit, meaning] = cells[..] else { panic!("five cells: {row}") };
+            assert!(!unit.is_empty() && !meaning.is_empty(), "{row}");
+            let labels = labels.split(", ").map(|label| label.trim_matches('`').to_owned()).collect();
+            described.insert(name.trim_matches('`').to_owned(), (kind.to_owned(), labels));
+        }
+        assert_eq!(described, found);
+        assert_eq!(found.len(), 16);
+    }
 
     #[test]
     fn every_metric_of_the_design_is_there_under_its_name() {
@@ -218,8 +270,7 @@ mod tests {
         metrics.breaker(2);
         metrics.skipped(1);
         metrics.recreated();
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let text = served(&registry);
         for wanted in [
             r#"batches_total{consumer="siem-audit",outcome="delivered"} 1"#,
             r#"records_total{consumer="siem-audit",outcome="delivered"} 3"#,

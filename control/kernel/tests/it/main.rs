@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod metrics;
 mod projector;
 mod relay;
 mod rig;
