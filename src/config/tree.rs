@@ -86,6 +86,8 @@ pub struct AdminConfig {
 pub struct ControlConfig {
     /// The internal listener, reached by edges only.
     pub listen: SocketAddr,
+    /// The most requests at a time on one connection; an edge sends all of its own over one, and what is more waits there.
+    pub max_streams_per_connection: u32,
     /// Where Nodes and operators reach the edges, for links and key names.
     pub public_base_url: String,
     /// The word in tokens that says which installation they are of: `dev`, `stage` or `prod`.
@@ -153,6 +155,7 @@ impl Default for ControlConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
+            max_streams_per_connection: 4_096,
             public_base_url: "http://127.0.0.1:8080".to_owned(),
             environment: "prod".to_owned(),
             bootstrap_token_file: None,
@@ -179,6 +182,9 @@ impl Config {
         }
         if self.control.environment.is_empty() || !self.control.environment.bytes().all(|b| b.is_ascii_lowercase()) {
             return Err("`control.environment` must be lower-case letters".to_owned());
+        }
+        if !(1..=65_536).contains(&self.control.max_streams_per_connection) {
+            return Err("`control.max_streams_per_connection` must be from 1 to 65536".to_owned());
         }
         if !(1..=168).contains(&self.control.signing_transition_hours) {
             return Err("`control.signing_transition_hours` must be from 1 to 168".to_owned());

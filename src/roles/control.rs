@@ -1,5 +1,6 @@
 //! The control role: the contexts put together over one database.
 
+mod listener;
 mod probe;
 
 use std::net::SocketAddr;
@@ -9,10 +10,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use plexsphere_api::{Api, BuildInfo, Health};
 use plexsphere_audit::{AuditIntakeConsumer, AuditIntakeSweeper, AuditKey, PgAuditLog};
 use plexsphere_identity::{Deps, Identity, IdentityConfig, NodeReader, Sweeper, TokenPepper};
@@ -86,7 +83,7 @@ pub(crate) async fn start(
     let router = contexts.router(probes)?;
     let mut tasks = contexts.tasks;
     tasks.start();
-    let ended = tokio::spawn(serve(listener, router, tasks, cancel.clone()));
+    let ended = tokio::spawn(serve(listener, router, config.control.max_streams_per_connection, tasks, cancel.clone()));
     Ok(ControlStarted { started: Started { name: "control", probes: probes.clone(), cancel, ended }, address })
 }
 
@@ -341,34 +338,15 @@ fn write_token(path: &Path, token: &str) -> std::io::Result<()> {
     std::fs::rename(part, path)
 }
 
-/// Serves the internal listener until cancelled, then lets requests under way finish.
-async fn serve(listener: TcpListener, router: Router, tasks: Tasks, cancel: CancellationToken) -> Result<(), String> {
-    let graceful = GracefulShutdown::new();
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new());
-    builder.http2().timer(TokioTimer::new());
-    loop {
-        let socket = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = cancel.cancelled() => break,
-        };
-        let Ok((socket, _)) = socket else {
-            // Descriptors are short; a pause keeps the loop from spinning.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let _ = socket.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(socket), service).into_owned();
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "an internal connection ended");
-            }
-        });
-    }
-    drop(listener);
-    let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
+/// Serves the internal listener until cancelled, then ends the background work.
+async fn serve(
+    listener: TcpListener,
+    router: Router,
+    max_streams: u32,
+    tasks: Tasks,
+    cancel: CancellationToken,
+) -> Result<(), String> {
+    listener::serve(listener, router, max_streams, cancel, DRAIN).await;
     if !tasks.drain(DRAIN).await {
         tracing::info!("background work did not end in time");
     }
