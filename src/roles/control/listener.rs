@@ -75,7 +75,7 @@ mod tests {
             "/",
             get(move || {
                 let all = Arc::clone(&all);
-                async move { drop(all.wait().await) }
+                async move { all.wait().await.is_leader().to_string() }
             }),
         );
         let (cancel, streams) = (CancellationToken::new(), Config::default().control.max_streams_per_connection);
