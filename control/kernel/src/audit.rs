@@ -1,5 +1,7 @@
 //! The audit port: what a context hands over, in its own transaction.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use async_trait::async_trait;
 use plexsphere_wire::{CorrelationId, DenialReason, DomainId, Timestamp};
 
@@ -21,6 +23,40 @@ pub struct RequestContext {
     pub ip: Option<String>,
     /// The `User-Agent`, cut at 256 bytes.
     pub user_agent: Option<String>,
+}
+
+/// The caveats that a decision looked at, with the names of their parameters. Names only: a value has no place in here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaveatNames(BTreeMap<String, BTreeSet<String>>);
+
+/// A text that is no name of a caveat or of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the name of a caveat or of a parameter")]
+pub struct NotACaveatName;
+
+impl CaveatNames {
+    /// Adds a caveat with one of its parameters. Names match `^[a-z][a-z0-9_]{0,63}$`.
+    ///
+    /// # Errors
+    /// [`NotACaveatName`]; nothing is added then.
+    pub fn add(&mut self, caveat: &str, parameter: &str) -> Result<(), NotACaveatName> {
+        let fits = |name: &str| {
+            name.len() <= 64
+                && name.starts_with(|c: char| c.is_ascii_lowercase())
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        if !fits(caveat) || !fits(parameter) {
+            return Err(NotACaveatName);
+        }
+        self.0.entry(caveat.to_owned()).or_default().insert(parameter.to_owned());
+        Ok(())
+    }
+
+    /// Caveats with their parameters, both in order.
+    #[must_use]
+    pub const fn names(&self) -> &BTreeMap<String, BTreeSet<String>> {
+        &self.0
+    }
 }
 
 /// One row to be. There is no member for free text, so nothing personal or secret can travel in one.
@@ -53,9 +89,28 @@ pub trait AuditLog: Send + Sync + 'static {
     /// [`Fault`] when the row cannot be written.
     async fn record(&self, tx: &mut Tx, record: AuditRecord) -> Result<(), Fault>;
 
+    /// Enlists many rows in the caller's transaction. A log that can write them in one statement does so.
+    ///
+    /// # Errors
+    /// [`Fault`] when a row cannot be written.
+    async fn record_many(&self, tx: &mut Tx, records: Vec<AuditRecord>) -> Result<(), Fault> {
+        for record in records {
+            self.record(tx, record).await?;
+        }
+        Ok(())
+    }
+
     /// Writes a row in a transaction of its own, as for a denial.
     ///
     /// # Errors
     /// [`Fault`] when the row cannot be written.
     async fn record_alone(&self, record: AuditRecord) -> Result<(), Fault>;
+
+    /// As [`Self::record_alone`], with the caveats that the decision looked at. A log that keeps none drops them.
+    ///
+    /// # Errors
+    /// [`Fault`] when the row cannot be written.
+    async fn record_decision(&self, record: AuditRecord, _caveats: CaveatNames) -> Result<(), Fault> {
+        self.record_alone(record).await
+    }
 }

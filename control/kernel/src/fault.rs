@@ -42,6 +42,18 @@ impl Fault {
             Self::Bus(_) | Self::Custody(_) | Self::Signer(_) | Self::Invariant(_) => false,
         }
     }
+
+    /// Whether the database asks to come back because others were first: a lock was not to be had in time (55P03), a
+    /// deadlock (40P01) or a serialisation failure (40001).
+    #[must_use]
+    pub fn is_contended(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(inner)) => {
+                inner.code().is_some_and(|code| matches!(code.as_ref(), "55P03" | "40P01" | "40001"))
+            }
+            Self::Database(_) | Self::Bus(_) | Self::Custody(_) | Self::Signer(_) | Self::Invariant(_) => false,
+        }
+    }
 }
 
 impl From<Fault> for Problem {
@@ -49,6 +61,9 @@ impl From<Fault> for Problem {
         if fault.is_unreachable() {
             tracing::error!(cause = ?fault, "the database cannot be reached");
             Problem::new(Code::DatastoreUnavailable, "The service is temporarily unable to answer; try again.")
+        } else if fault.is_contended() {
+            tracing::info!(cause = ?fault, "a request gave way to others");
+            Problem::new(Code::DatastoreUnavailable, "Too many requests change the same thing at once; try again.")
         } else {
             tracing::error!(cause = ?fault, "a request failed");
             Problem::internal()

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use plexsphere_wire::{DomainId, NodeId, PrincipalId, Problem, ProjectId, ResourceId};
+use plexsphere_wire::{CorrelationId, DomainId, NodeId, PrincipalId, Problem, ProjectId, ResourceId};
 use uuid::Uuid;
+
+use crate::audit::RequestContext;
 
 /// Whether a principal belongs to one Domain or to none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +116,19 @@ pub trait Authenticator: Send + Sync + 'static {
     /// # Errors
     /// 401 `unauthorized`, `nsk_invalid` or `nsk_revoked`; 503 `datastore_unavailable` when it cannot be decided.
     async fn node(&self, bearer: &str) -> Result<Authenticated, Problem>;
+
+    /// [`Self::node`] for a request that is known, so that the audit row of a refusal can say where it came from.
+    ///
+    /// # Errors
+    /// As [`Self::node`].
+    async fn node_of(
+        &self,
+        bearer: &str,
+        _correlation_id: &CorrelationId,
+        _context: &RequestContext,
+    ) -> Result<Authenticated, Problem> {
+        self.node(bearer).await
+    }
 }
 
 /// An object of the relation graph: `<kind>:<id>`.
