@@ -18,4 +18,4 @@ pub use tokens::{BootstrapTokenRefusal, BootstrapTokens};
 pub(crate) use hashing::Hasher;
 pub(crate) use http::operations;
 pub(crate) use register::Needs as RegistrationNeeds;
-pub(crate) use store::STATEMENTS;
+pub(crate) use store::{PAGES, STATEMENTS};

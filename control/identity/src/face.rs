@@ -217,6 +217,17 @@ impl Identity {
     }
 }
 
+/// Every page and look-up that grows with the fleet, and the index that it walks, for the test that explains them.
+#[doc(hidden)]
+#[must_use]
+pub fn indexed_statements() -> Vec<(&'static str, &'static str)> {
+    let mut all = domains::PAGES.to_vec();
+    all.extend_from_slice(projects::PAGES);
+    all.extend_from_slice(resources::PAGES);
+    enrolment::PAGES.iter().for_each(|list| all.extend_from_slice(list));
+    all
+}
+
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Identity")

@@ -32,6 +32,8 @@ pub use enrolment::{
     NodeReader, NskCustodian, RegisterRefusal, Registration, TokenKind, TokenState,
 };
 pub use events::EventName;
+#[doc(hidden)]
+pub use face::indexed_statements;
 pub use face::{Deps, Identity, IdentityConfig};
 pub use journal::{Actor, Journal};
 pub use pepper::TokenPepper;

@@ -2,8 +2,13 @@
 
 use plexsphere_kernel::http::Call;
 use plexsphere_kernel::paging::CursorCodec;
-use plexsphere_wire::Problem;
+use plexsphere_wire::{Problem, Timestamp};
 use serde::Serialize;
+use uuid::Uuid;
+
+/// Before every row that is ordered by time and id. A first page is a page behind it, so that one statement serves every
+/// page and a deep one is a range of its index.
+pub(crate) const BEGINNING: (Timestamp, Uuid) = (Timestamp::UNIX_EPOCH, Uuid::nil());
 
 /// Cuts `rows` (at most `limit + 1` of them) to `limit` and makes the cursor behind the last one read, if more follow.
 pub(crate) fn cut<T, K: Serialize>(

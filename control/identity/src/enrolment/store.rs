@@ -16,6 +16,11 @@ pub(super) use nodes::{
 };
 
 use super::token::{StoredToken, TokenKind};
+use crate::pages;
+
+/// The pages and look-ups that grow with the fleet, each with the index that it walks.
+pub(crate) const PAGES: &[&[(&str, &str)]] =
+    &[&[(LIST, "bootstrap_tokens_by_issue"), (BY_TAG, "bootstrap_tokens_lookup_tag_key")], nodes::PAGES];
 
 pub(crate) const STATEMENTS: &[&[&str]] =
     &[&[PARENT, INSERT, GET, BY_TAG, LOCK, LIST, REVOKE, CONSUME, SWEEP], nodes::STATEMENTS];
@@ -27,8 +32,8 @@ const INSERT: &str =
 const GET: &str = "SELECT * FROM identity.bootstrap_tokens WHERE id = $1 AND project_id = $2";
 const BY_TAG: &str = "SELECT * FROM identity.bootstrap_tokens WHERE lookup_tag = $1";
 const LOCK: &str = "SELECT * FROM identity.bootstrap_tokens WHERE id = $1 FOR UPDATE";
-const LIST: &str = "SELECT * FROM identity.bootstrap_tokens WHERE project_id = $1
-    AND ($2::timestamptz IS NULL OR (issued_at, id) > ($2, $3)) ORDER BY issued_at, id LIMIT $4";
+const LIST: &str = "SELECT * FROM identity.bootstrap_tokens WHERE project_id = $1 AND (issued_at, id) > ($2, $3)
+    ORDER BY issued_at, id LIMIT $4";
 const REVOKE: &str = "UPDATE identity.bootstrap_tokens SET revoked_at = $3, revoked_by = $4
     WHERE id = $1 AND project_id = $2 AND consumed_at IS NULL AND revoked_at IS NULL RETURNING domain_id";
 const CONSUME: &str = "UPDATE identity.bootstrap_tokens
@@ -109,13 +114,8 @@ pub(super) async fn list<'e>(
     after: Option<(Timestamp, Uuid)>,
     limit: i64,
 ) -> Result<Vec<StoredToken>, Fault> {
-    let rows = sqlx::query(LIST)
-        .bind(project.uuid())
-        .bind(after.map(|(at, _)| at.inner()))
-        .bind(after.map(|(_, id)| id))
-        .bind(limit)
-        .fetch_all(db)
-        .await?;
+    let (at, id) = after.unwrap_or(pages::BEGINNING);
+    let rows = sqlx::query(LIST).bind(project.uuid()).bind(at.inner()).bind(id).bind(limit).fetch_all(db).await?;
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 

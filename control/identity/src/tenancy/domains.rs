@@ -9,4 +9,4 @@ pub use model::{Domain, DomainRefusal, NewDomain};
 pub use service::Domains;
 
 pub(crate) use http::{EmptyReason, operations};
-pub(crate) use store::STATEMENTS;
+pub(crate) use store::{PAGES, STATEMENTS};

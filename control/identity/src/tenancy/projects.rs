@@ -9,4 +9,4 @@ pub use model::{NewProject, Project, ProjectRefusal};
 pub use service::Projects;
 
 pub(crate) use http::operations;
-pub(crate) use store::STATEMENTS;
+pub(crate) use store::{PAGES, STATEMENTS};

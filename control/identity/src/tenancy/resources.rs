@@ -9,4 +9,4 @@ pub use model::{NewResource, Origin, Resource, ResourceRefusal};
 pub use service::Resources;
 
 pub(crate) use http::operations;
-pub(crate) use store::STATEMENTS;
+pub(crate) use store::{PAGES, STATEMENTS};

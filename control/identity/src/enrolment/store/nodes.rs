@@ -14,6 +14,13 @@ use uuid::Uuid;
 
 use crate::enrolment::keys::MintedKey;
 
+pub(super) const PAGES: &[(&str, &str)] = &[
+    (ENTRIES, "nodes_pkey"),
+    (ENTRY, "node_secret_keys_of_node"),
+    (LIVE_NODES_OF, "nodes_of_resource"),
+    (RESOURCE_BY_REF, "resources_external_ref_key"),
+];
+
 pub(super) const STATEMENTS: &[&str] = &[
     LOCK_PROJECT,
     RESERVED,
@@ -60,7 +67,7 @@ const ENTRIES: &str = "SELECT n.id, n.domain_id, n.project_id, n.resource_id, n.
     n.deregistered_at IS NOT NULL AS ended, array_agg(k.digest ORDER BY k.kid) AS digests,
     array_agg(k.revoked_at IS NOT NULL ORDER BY k.kid) AS revoked
     FROM identity.nodes n JOIN identity.node_secret_keys k ON k.node_id = n.id
-    WHERE $1::uuid IS NULL OR n.id > $1 GROUP BY n.id ORDER BY n.id LIMIT $2";
+    WHERE n.id > $1 GROUP BY n.id ORDER BY n.id LIMIT $2";
 const PURGE_KEYS: &str =
     "DELETE FROM identity.node_secret_keys WHERE revoked_at <= $1::timestamptz - interval '30 days'
     RETURNING node_id";
@@ -233,7 +240,8 @@ pub(in crate::enrolment) async fn node_entries<'e>(
     after: Option<NodeId>,
     limit: i64,
 ) -> Result<Vec<NodeEntry>, Fault> {
-    let rows = sqlx::query(ENTRIES).bind(after.map(|node| node.uuid())).bind(limit).fetch_all(db).await?;
+    let rows =
+        sqlx::query(ENTRIES).bind(after.map_or(Uuid::nil(), |node| node.uuid())).bind(limit).fetch_all(db).await?;
     Ok(rows.iter().map(entry).collect::<Result<_, _>>()?)
 }
 

@@ -12,13 +12,16 @@ use sqlx::{PgExecutor, Row as _};
 
 use super::model::{Domain, DomainRefusal};
 
+/// The pages, each with the index that it walks.
+pub(crate) const PAGES: &[(&str, &str)] = &[(LIST, "domains_slug_key")];
+
 pub(crate) const STATEMENTS: &[&str] = &[INSERT, GET, LIST];
 
 const INSERT: &str = "INSERT INTO identity.domains (id, name, slug, description, region, mesh_cidr,
     heartbeat_interval_ns, stale_after_ns, unreachable_after_ns, created_at, updated_at)
     VALUES ($1, $2, $3, $4, $5, $6::cidr, $7, $8, $9, $10, $10)";
 const GET: &str = "SELECT * FROM identity.domains WHERE id = $1";
-const LIST: &str = "SELECT * FROM identity.domains WHERE $1::text IS NULL OR slug > $1 ORDER BY slug LIMIT $2";
+const LIST: &str = "SELECT * FROM identity.domains WHERE slug > $1 ORDER BY slug LIMIT $2";
 
 fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
@@ -74,6 +77,6 @@ pub(super) async fn get<'e>(db: impl PgExecutor<'e>, id: DomainId) -> Result<Opt
 }
 
 pub(super) async fn list<'e>(db: impl PgExecutor<'e>, after: Option<&str>, limit: i64) -> Result<Vec<Domain>, Fault> {
-    let rows = sqlx::query(LIST).bind(after).bind(limit).fetch_all(db).await?;
+    let rows = sqlx::query(LIST).bind(after.unwrap_or("")).bind(limit).fetch_all(db).await?;
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }

@@ -65,7 +65,12 @@ impl Projects {
     ) -> Result<Vec<Project>, Fault> {
         let rows = store::list(self.db.pool(), domain, after, limit).await?;
         let object = domain.map_or_else(ObjectRef::platform, ObjectRef::domain);
-        self.journal.record_alone(actor.record(None, "project.list", object)).await?;
+        // A Domain that does not exist has no chain.
+        let chain = match domain {
+            Some(domain) if store::knows_domain(self.db.pool(), domain).await? => Some(domain),
+            Some(_) | None => None,
+        };
+        self.journal.record_alone(actor.record(chain, "project.list", object)).await?;
         Ok(rows)
     }
 }

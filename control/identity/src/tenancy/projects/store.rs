@@ -10,7 +10,10 @@ use uuid::Uuid;
 
 use super::model::{Project, ProjectRefusal};
 
-pub(crate) const STATEMENTS: &[&str] = &[SHARE_POOL, INSERT, INSERT_RANGE, GET, LIST];
+/// The pages, each with the index that it walks.
+pub(crate) const PAGES: &[(&str, &str)] = &[(LIST, "projects_by_slug"), (LIST_OF_DOMAIN, "projects_slug_key")];
+
+pub(crate) const STATEMENTS: &[&str] = &[SHARE_POOL, INSERT, INSERT_RANGE, GET, LIST, LIST_OF_DOMAIN, KNOWS_DOMAIN];
 
 // A shared lock: the pool cannot be moved away under a sub-range that is being reserved.
 const SHARE_POOL: &str = "SELECT mesh_cidr FROM identity.domains WHERE id = $1 FOR SHARE";
@@ -21,8 +24,12 @@ const GET: &str = "SELECT p.*, s.range FROM identity.projects p
     LEFT JOIN identity.sub_ranges s ON s.project_id = p.id WHERE p.id = $1";
 const LIST: &str = "SELECT p.*, s.range FROM identity.projects p
     LEFT JOIN identity.sub_ranges s ON s.project_id = p.id
-    WHERE ($1::uuid IS NULL OR p.domain_id = $1) AND ($2::text IS NULL OR (p.slug, p.id) > ($2, $3))
-    ORDER BY p.slug, p.id LIMIT $4";
+    WHERE (p.slug, p.id) > ($1, $2) ORDER BY p.slug, p.id LIMIT $3";
+// A slug is unique in its Domain, so it alone says where a page begins.
+const LIST_OF_DOMAIN: &str = "SELECT p.*, s.range FROM identity.projects p
+    LEFT JOIN identity.sub_ranges s ON s.project_id = p.id
+    WHERE p.domain_id = $1 AND p.slug > $2 ORDER BY p.slug LIMIT $3";
+const KNOWS_DOMAIN: &str = "SELECT EXISTS (SELECT FROM identity.domains WHERE id = $1)";
 
 fn read(row: &PgRow) -> Result<Project, sqlx::Error> {
     Ok(Project {
@@ -78,12 +85,15 @@ pub(super) async fn list<'e>(
     after: Option<&(String, Uuid)>,
     limit: i64,
 ) -> Result<Vec<Project>, Fault> {
-    let rows = sqlx::query(LIST)
-        .bind(domain.map(|domain| domain.uuid()))
-        .bind(after.map(|(slug, _)| slug.as_str()))
-        .bind(after.map(|(_, id)| *id))
-        .bind(limit)
-        .fetch_all(db)
-        .await?;
+    let (slug, id) = after.map_or(("", Uuid::nil()), |(slug, id)| (slug.as_str(), *id));
+    let query = match domain {
+        Some(domain) => sqlx::query(LIST_OF_DOMAIN).bind(domain.uuid()).bind(slug),
+        None => sqlx::query(LIST).bind(slug).bind(id),
+    };
+    let rows = query.bind(limit).fetch_all(db).await?;
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+pub(super) async fn knows_domain<'e>(db: impl PgExecutor<'e>, domain: DomainId) -> Result<bool, Fault> {
+    Ok(sqlx::query_scalar(KNOWS_DOMAIN).bind(domain.uuid()).fetch_one(db).await?)
 }

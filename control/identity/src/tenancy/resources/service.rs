@@ -74,7 +74,10 @@ impl Resources {
         limit: i64,
     ) -> Result<Vec<Resource>, Fault> {
         let rows = store::list(self.db.pool(), project, after, limit).await?;
-        let domain = rows.first().map(|resource| resource.domain);
+        let domain = match rows.first() {
+            Some(resource) => Some(resource.domain),
+            None => store::home(self.db.pool(), project).await?,
+        };
         self.journal.record_alone(actor.record(domain, "resource.list", ObjectRef::project(project))).await?;
         Ok(rows)
     }

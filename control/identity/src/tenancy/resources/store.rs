@@ -9,17 +9,22 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::model::{Origin, Resource, ResourceRefusal};
+use crate::pages;
 
-pub(crate) const STATEMENTS: &[&str] = &[PARENT, INSERT, GET, LOCK, LIST, DELETE];
+/// The pages, each with the index that it walks.
+pub(crate) const PAGES: &[(&str, &str)] = &[(LIST, "resources_by_creation")];
+
+pub(crate) const STATEMENTS: &[&str] = &[PARENT, HOME, INSERT, GET, LOCK, LIST, DELETE];
 
 const PARENT: &str = "SELECT domain_id FROM identity.projects WHERE id = $1 FOR KEY SHARE";
+const HOME: &str = "SELECT domain_id FROM identity.projects WHERE id = $1";
 const INSERT: &str = "INSERT INTO identity.resources
     (id, project_id, domain_id, kind, origin, external_ref, created_at, updated_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $7)";
 const GET: &str = "SELECT * FROM identity.resources WHERE id = $1";
 const LOCK: &str = "SELECT * FROM identity.resources WHERE id = $1 FOR UPDATE";
-const LIST: &str = "SELECT * FROM identity.resources WHERE project_id = $1
-    AND ($2::timestamptz IS NULL OR (created_at, id) > ($2, $3)) ORDER BY created_at, id LIMIT $4";
+const LIST: &str = "SELECT * FROM identity.resources WHERE project_id = $1 AND (created_at, id) > ($2, $3)
+    ORDER BY created_at, id LIMIT $4";
 const DELETE: &str = "DELETE FROM identity.resources WHERE id = $1";
 
 fn read(row: &PgRow) -> Result<Resource, sqlx::Error> {
@@ -39,6 +44,12 @@ fn read(row: &PgRow) -> Result<Resource, sqlx::Error> {
 /// The Domain of a Project, which cannot be deleted until the transaction ends.
 pub(super) async fn parent(tx: &mut Tx, project: ProjectId) -> Result<Option<DomainId>, Fault> {
     let domain: Option<Uuid> = sqlx::query_scalar(PARENT).bind(project.uuid()).fetch_optional(&mut **tx).await?;
+    Ok(domain.map(DomainId::from_uuid))
+}
+
+/// The Domain of a Project, if there is one.
+pub(super) async fn home<'e>(db: impl PgExecutor<'e>, project: ProjectId) -> Result<Option<DomainId>, Fault> {
+    let domain: Option<Uuid> = sqlx::query_scalar(HOME).bind(project.uuid()).fetch_optional(db).await?;
     Ok(domain.map(DomainId::from_uuid))
 }
 
@@ -76,13 +87,8 @@ pub(super) async fn list<'e>(
     after: Option<(Timestamp, Uuid)>,
     limit: i64,
 ) -> Result<Vec<Resource>, Fault> {
-    let rows = sqlx::query(LIST)
-        .bind(project.uuid())
-        .bind(after.map(|(at, _)| at.inner()))
-        .bind(after.map(|(_, id)| id))
-        .bind(limit)
-        .fetch_all(db)
-        .await?;
+    let (at, id) = after.unwrap_or(pages::BEGINNING);
+    let rows = sqlx::query(LIST).bind(project.uuid()).bind(at.inner()).bind(id).bind(limit).fetch_all(db).await?;
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
