@@ -13,9 +13,9 @@ use crate::enrolment::{
     self, BootstrapTokens, DirectoryFlush, Hasher, NodeLifecycle, NodeReader, NskCustodian, Registration,
     RegistrationNeeds,
 };
-use crate::journal::Journal;
+use crate::journal::{self, Journal};
 use crate::pepper::TokenPepper;
-use crate::principals::{self, ApiTokens, Cache, FirstAdministrator, PgAuthenticator, PlatformAuthorizer};
+use crate::principals::{self, ApiTokens, Cache, FirstAdministrator, PgAuthenticator, PlatformAuthorizer, Verdicts};
 use crate::sweepers::Sweeper;
 use crate::tenancy::{Domains, Projects, Resources, domains, projects, resources};
 
@@ -102,7 +102,8 @@ impl Identity {
         let journal = Journal::new(Arc::clone(&deps.audit));
         let tokens = Arc::new(Cache::new());
         let nodes = NodeReader::new(db.clone());
-        let lifecycle = NodeLifecycle::new(journal.clone(), Arc::clone(&mesh));
+        let verdicts = Arc::new(Verdicts::new());
+        let lifecycle = NodeLifecycle::new(journal.clone(), Arc::clone(&mesh), Arc::clone(&verdicts));
         let custodian = NskCustodian::new(db.clone(), Arc::clone(&deps.kek), config.deployment_id);
         let hasher = Hasher::new(config.hashes_at_once);
         let bootstrap_tokens = BootstrapTokens::new(db.clone(), journal.clone(), pepper.clone(), hasher);
@@ -125,6 +126,7 @@ impl Identity {
             pepper: pepper.clone(),
             cache: Arc::clone(&tokens),
             nodes: Arc::new(nodes.clone()),
+            verdicts,
             revoked_rows: Throttle::new(ONE_ROW_A_MINUTE_MS, 1),
         };
         Self {
@@ -209,6 +211,7 @@ impl Identity {
     #[must_use]
     pub fn statements() -> Vec<&'static str> {
         let mut all = principals::STATEMENTS.to_vec();
+        all.extend_from_slice(journal::STATEMENTS);
         all.extend_from_slice(domains::STATEMENTS);
         all.extend_from_slice(projects::STATEMENTS);
         all.extend_from_slice(resources::STATEMENTS);

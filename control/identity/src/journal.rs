@@ -5,10 +5,22 @@ use std::sync::Arc;
 use plexsphere_kernel::audit::RequestContext;
 use plexsphere_kernel::http::Call;
 use plexsphere_kernel::{AuditLog, AuditRecord, Event, EventAudience, Fault, ObjectRef, Outbox, Outcome, Subject, Tx};
-use plexsphere_wire::{CorrelationId, DomainId, PrincipalId, Problem, Timestamp};
+use plexsphere_wire::{CorrelationId, DomainId, EnvelopeId, PrincipalId, Problem, Timestamp};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::events::EventName;
+
+/// This context's name in the outbox.
+const CONTEXT: &str = "identity";
+
+pub(crate) const STATEMENTS: &[&str] = &[APPEND_MANY, NUDGE];
+
+// What `Outbox::append` writes for an internal event, for many.
+const APPEND_MANY: &str = "INSERT INTO kernel.outbox (id, domain_id, context, event_name, payload, created_at)
+    SELECT event.id, $3, $4, $5, event.payload::json, $6
+    FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS event (id, payload, position) ORDER BY event.position";
+const NUDGE: &str = "SELECT pg_notify('plexsphere_outbox', '')";
 
 /// Who acts, when, and by which request.
 #[derive(Clone, Debug)]
@@ -93,6 +105,14 @@ impl Journal {
         self.audit.record(tx, record).await
     }
 
+    /// Writes many rows in the caller's transaction.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn record_many(&self, tx: &mut Tx, records: Vec<AuditRecord>) -> Result<(), Fault> {
+        self.audit.record_many(tx, records).await
+    }
+
     /// Writes a row about a read or a refusal, in a transaction of its own.
     ///
     /// # Errors
@@ -112,16 +132,47 @@ impl Journal {
         actor: &Actor,
         domain: Option<DomainId>,
         name: EventName,
-        mut payload: Value,
+        payload: Value,
     ) -> Result<(), Fault> {
-        if let Some(members) = payload.as_object_mut() {
-            members.insert("occurred_at".to_owned(), json!(actor.now));
-            members.insert("correlation_id".to_owned(), json!(actor.correlation_id));
-        }
-        let event =
-            Event { domain, context: "identity", name: name.as_str(), audience: EventAudience::Internal, payload };
+        let payload = stamp(payload, actor);
+        let event = Event { domain, context: CONTEXT, name: name.as_str(), audience: EventAudience::Internal, payload };
         self.outbox.append(tx, event, actor.now).await
     }
+
+    /// [`Self::announce`] for many events of one name, in one statement.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn announce_many(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        domain: Option<DomainId>,
+        name: EventName,
+        payloads: Vec<Value>,
+    ) -> Result<(), Fault> {
+        let ids: Vec<Uuid> = payloads.iter().map(|_| EnvelopeId::mint(actor.now).uuid()).collect();
+        let payloads: Vec<String> = payloads.into_iter().map(|payload| stamp(payload, actor).to_string()).collect();
+        sqlx::query(APPEND_MANY)
+            .bind(ids)
+            .bind(payloads)
+            .bind(domain.map(|domain| domain.uuid()))
+            .bind(CONTEXT)
+            .bind(name.as_str())
+            .bind(actor.now.inner())
+            .execute(&mut **tx)
+            .await?;
+        sqlx::query(NUDGE).execute(&mut **tx).await?;
+        Ok(())
+    }
+}
+
+fn stamp(mut payload: Value, actor: &Actor) -> Value {
+    if let Some(members) = payload.as_object_mut() {
+        members.insert("occurred_at".to_owned(), json!(actor.now));
+        members.insert("correlation_id".to_owned(), json!(actor.correlation_id));
+    }
+    payload
 }
 
 impl std::fmt::Debug for Journal {

@@ -37,7 +37,10 @@ pub use face::indexed_statements;
 pub use face::{Deps, Identity, IdentityConfig};
 pub use journal::{Actor, Journal};
 pub use pepper::TokenPepper;
-pub use principals::{ApiTokenText, ApiTokens, FirstAdministrator, PgAuthenticator, PlatformAuthorizer, TokenRefusal};
+pub use principals::{
+    ApiTokenText, ApiTokens, FirstAdministrator, PgAuthenticator, PlatformAuthorizer, Revocation,
+    TokenRefusal,
+};
 pub use sweepers::Sweeper;
 pub use tenancy::{
     CidrRefusal, Domain, DomainRefusal, Domains, NewDomain, NewProject, NewResource, Origin, Project, ProjectRefusal,

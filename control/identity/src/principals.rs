@@ -9,15 +9,19 @@ mod http;
 mod model;
 mod service;
 mod store;
+mod verdicts;
 
 pub use authenticator::PgAuthenticator;
 pub use authorizer::PlatformAuthorizer;
 pub use bootstrap::FirstAdministrator;
 pub use model::{ApiTokenText, TokenRefusal};
 pub use service::ApiTokens;
+pub use verdicts::Revocation;
 
+pub(crate) use authenticator::AUTHENTICATE;
 pub(crate) use cache::Cache;
 pub(crate) use http::operations;
+pub(crate) use verdicts::Verdicts;
 #[cfg(test)]
 mod tests;
 

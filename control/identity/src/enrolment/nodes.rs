@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use plexsphere_kernel::seams::{LeaveReason, MeshMembership, NodeEntries};
-use plexsphere_kernel::{Database, Fault, ObjectRef, Tx, directory};
+use plexsphere_kernel::{Database, Fault, ObjectRef, Tx};
 use plexsphere_wire::directory::NodeEntry;
-use plexsphere_wire::{NodeId, ResourceId, Timestamp};
-use serde_json::json;
+use plexsphere_wire::{DomainId, NodeId, ResourceId, Timestamp};
+use serde_json::{Value, json};
 
-use super::store;
+use super::store::{self, Ended};
 use crate::events::EventName;
 use crate::journal::{Actor, Journal};
+use crate::principals::{Revocation, Verdicts};
 
 /// Waits until the edge directory knows a Node, so that its first call on any edge is answered.
 #[async_trait]
@@ -25,33 +26,28 @@ pub trait DirectoryFlush: Send + Sync + 'static {
 pub struct NodeLifecycle {
     journal: Journal,
     mesh: Arc<dyn MeshMembership>,
+    verdicts: Arc<Verdicts>,
 }
 
 impl NodeLifecycle {
-    pub(crate) fn new(journal: Journal, mesh: Arc<dyn MeshMembership>) -> Self {
-        Self { journal, mesh }
+    pub(crate) fn new(journal: Journal, mesh: Arc<dyn MeshMembership>, verdicts: Arc<Verdicts>) -> Self {
+        Self { journal, mesh, verdicts }
     }
 
     /// Ends a Node in the caller's transaction: revokes its keys, retires its Peer, cools its address, tells its peers
-    /// and the edges. A Node that has ended, or is unknown, is left alone.
+    /// and the edges. A Node that has ended, or is unknown, is left alone. The answer is to be held until the
+    /// transaction has ended.
     ///
     /// # Errors
     /// [`Fault`].
-    pub async fn deregister(&self, tx: &mut Tx, actor: &Actor, node: NodeId, reason: LeaveReason) -> Result<(), Fault> {
-        let Some(ended) = store::end_node(tx, node, reason.as_str(), actor.now).await? else { return Ok(()) };
-        self.mesh.leave(tx, node, reason, actor.now).await?;
-        directory::mark_node(tx, node).await?;
-        let payload = json!({
-            "node_id": node,
-            "resource_id": ended.resource,
-            "project_id": ended.project,
-            "domain_id": ended.domain,
-            "reason": reason.as_str(),
-        });
-        let domain = Some(ended.domain);
-        self.journal.announce(tx, actor, domain, EventName::NodeDeregistered, payload).await?;
-        self.journal.record(tx, actor.record(domain, "node.deregister", ObjectRef::node(node))).await?;
-        self.journal.record(tx, actor.record(domain, "nsk.revoke", ObjectRef::node(node))).await
+    pub async fn deregister(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        node: NodeId,
+        reason: LeaveReason,
+    ) -> Result<Revocation, Fault> {
+        self.end(tx, actor, &[node], reason).await
     }
 
     /// Ends every live Node of a Resource and returns which they were.
@@ -61,12 +57,52 @@ impl NodeLifecycle {
         actor: &Actor,
         resource: ResourceId,
         reason: LeaveReason,
-    ) -> Result<Vec<NodeId>, Fault> {
+    ) -> Result<(Vec<NodeId>, Revocation), Fault> {
         let nodes = store::live_nodes_of(tx, resource).await?;
-        for node in &nodes {
-            self.deregister(tx, actor, *node, reason).await?;
+        let revocation = self.end(tx, actor, &nodes, reason).await?;
+        Ok((nodes, revocation))
+    }
+
+    /// A cluster has thousands of Nodes, so no statement is about one of them.
+    async fn end(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        nodes: &[NodeId],
+        reason: LeaveReason,
+    ) -> Result<Revocation, Fault> {
+        let ended = store::end_nodes(tx, nodes, reason.as_str(), actor.now).await?;
+        let ids: Vec<NodeId> = ended.iter().map(|ended| ended.node).collect();
+        let revocation = self.verdicts.suspend(store::revoke_keys(tx, &ids, reason.as_str(), actor.now).await?);
+        let mut domains: Vec<DomainId> = ended.iter().map(|ended| ended.domain).collect();
+        domains.sort_unstable();
+        domains.dedup();
+        for domain in domains {
+            let of_domain = |ended: &&Ended| ended.domain == domain;
+            let ids: Vec<NodeId> = ended.iter().filter(of_domain).map(|ended| ended.node).collect();
+            self.mesh.leave_many(tx, domain, &ids, reason, actor.now).await?;
+            let facts = ended.iter().filter(of_domain).map(|ended| ended.facts(reason)).collect();
+            self.journal.announce_many(tx, actor, Some(domain), EventName::NodeDeregistered, facts).await?;
+            let rows = ids.iter().flat_map(|node| {
+                ["node.deregister", "nsk.revoke"]
+                    .map(|action| actor.record(Some(domain), action, ObjectRef::node(*node)))
+            });
+            self.journal.record_many(tx, rows.collect()).await?;
         }
-        Ok(nodes)
+        store::mark_nodes(tx, &ids).await?;
+        Ok(revocation)
+    }
+}
+
+impl Ended {
+    fn facts(&self, reason: LeaveReason) -> Value {
+        json!({
+            "node_id": self.node,
+            "resource_id": self.resource,
+            "project_id": self.project,
+            "domain_id": self.domain,
+            "reason": reason.as_str(),
+        })
     }
 }
 
@@ -92,9 +128,7 @@ impl NodeReader {
         let mut tx = self.db.begin().await?;
         let nodes = store::purge_revoked_keys(&mut tx, now).await?;
         let count = u64::try_from(nodes.len()).unwrap_or(u64::MAX);
-        for node in nodes {
-            directory::mark_node(&mut tx, node).await?;
-        }
+        store::mark_nodes(&mut tx, &nodes).await?;
         tx.commit().await?;
         Ok(count)
     }

@@ -35,6 +35,7 @@ use super::token::StoredToken;
 use super::tokens::{BootstrapTokens, refuse_ended};
 use crate::events::EventName;
 use crate::journal::{Actor, Journal};
+use crate::principals::Revocation;
 
 /// How long an answer waits for the edge directory at most.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
@@ -128,8 +129,9 @@ impl Registration {
         if !locked.kind.fits(&target.kind) {
             return Err(RegisterRefusal::KindMismatch);
         }
+        let mut revocation = None;
         if needs.single_node_kinds.contains(&target.kind) {
-            self.supersede(&mut tx, actor, place.domain, &target).await?;
+            revocation = Some(self.supersede(&mut tx, actor, place.domain, &target).await?);
         }
         let node = NodeId::mint(now);
         let join = self.join(&mut tx, node, demand, &place, actor).await?;
@@ -166,6 +168,7 @@ impl Registration {
         });
         self.write_ledgers(&mut tx, actor, (place.domain, node), facts).await?;
         tx.commit().await.map_err(Fault::from)?;
+        drop(revocation);
         Ok(Enrolled { node, mesh_ip: joined.mesh_ip, signing, nsk: key.key, peers: joined.peers, pool: place.pool })
     }
 
@@ -197,13 +200,13 @@ impl Registration {
         actor: &Actor,
         domain: DomainId,
         target: &store::Target,
-    ) -> Result<(), Fault> {
+    ) -> Result<Revocation, Fault> {
         let needs = &self.needs;
-        let ended = needs.lifecycle.deregister_all_of(tx, actor, target.resource, LeaveReason::Superseded).await?;
-        for node in ended {
-            needs.journal.record(tx, actor.record(Some(domain), "node.supersede", ObjectRef::node(node))).await?;
-        }
-        Ok(())
+        let (ended, revocation) =
+            needs.lifecycle.deregister_all_of(tx, actor, target.resource, LeaveReason::Superseded).await?;
+        let row = |node: &NodeId| actor.record(Some(domain), "node.supersede", ObjectRef::node(*node));
+        needs.journal.record_many(tx, ended.iter().map(row).collect()).await?;
+        Ok(revocation)
     }
 
     async fn write_ledgers(

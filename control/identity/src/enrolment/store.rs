@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub(super) use nodes::{
-    NewNode, Place, Target, end_node, insert_node, live_nodes_of, lock_project, lock_resource, node_entries,
-    node_entry, purge_revoked_keys, reserved, wrapped,
+    Ended, NewNode, Place, Target, end_nodes, insert_node, live_nodes_of, lock_project, lock_resource, mark_nodes,
+    node_entries, node_entry, purge_revoked_keys, reserved, revoke_keys, wrapped,
 };
 
 use super::token::{StoredToken, TokenKind};

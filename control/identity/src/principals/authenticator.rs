@@ -1,9 +1,13 @@
 //! Who calls: an operator by API token, a Node by its secret key.
+//!
+//! A Node's key that was found good is remembered: for half a minute in place of asking, and for ten while the database
+//! cannot be asked, so that a Node that was here before is told of an outage what memory knows, and never 401.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use plexsphere_kernel::audit::RequestContext;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::principal::NodePlace;
 use plexsphere_kernel::seams::NodeEntries;
@@ -12,16 +16,20 @@ use plexsphere_kernel::{
 };
 use plexsphere_wire::directory::{CredentialVerdict, NodeEntry};
 use plexsphere_wire::nsk::NskBearer;
-use plexsphere_wire::{Code, DenialReason, Problem, Timestamp};
+use plexsphere_wire::{Code, CorrelationId, DenialReason, Problem, Timestamp};
 
 use super::model::{ApiTokenText, StoredToken};
 use super::service::TokenCache;
 use super::store;
+use super::verdicts::Verdicts;
 use crate::journal::{Actor, Journal};
 use crate::pepper::TokenPepper;
 
 /// How long a use stays unrecorded behind the last recorded one.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
+
+/// The action of audit rows about refused keys.
+pub(crate) const AUTHENTICATE: &str = "node.authenticate";
 
 /// Authenticates against the database. A database that does not answer is 503, never 401.
 pub struct PgAuthenticator {
@@ -31,6 +39,7 @@ pub struct PgAuthenticator {
     pub(crate) pepper: TokenPepper,
     pub(crate) cache: TokenCache,
     pub(crate) nodes: Arc<dyn NodeEntries>,
+    pub(crate) verdicts: Arc<Verdicts>,
     /// Bounds the audit rows about revoked keys: one per Node and minute.
     pub(crate) revoked_rows: Throttle,
 }
@@ -65,15 +74,60 @@ impl PgAuthenticator {
         }
     }
 
-    async fn record_revoked(&self, entry: &NodeEntry, now: Timestamp) -> Result<(), Problem> {
-        if self.revoked_rows.admit(&entry.node.to_string(), now).is_err() {
+    /// Whose key it is, from memory or from the database.
+    async fn place_of(
+        &self,
+        presented: &NskBearer,
+        actor: impl FnOnce(Subject) -> Actor,
+    ) -> Result<NodePlace, Problem> {
+        let (digest, now) = (presented.digest(), self.clock.now());
+        if let Some(place) = self.verdicts.get(&digest, now) {
+            return Ok(place);
+        }
+        let epoch = self.verdicts.epoch();
+        let entry = match self.nodes.node_entry(presented.node).await {
+            Ok(entry) => entry,
+            Err(fault) if fault.is_unreachable() => {
+                let known = self.verdicts.in_outage(&digest, now).ok_or(fault)?;
+                tracing::debug!(node = %known.node, "a node is recognised from memory");
+                return Ok(known);
+            }
+            Err(fault) => return Err(fault.into()),
+        };
+        let invalid = || Problem::new(Code::NskInvalid, "The key is none of this Node's.");
+        let verdict = entry.as_ref().map_or(CredentialVerdict::Unknown, |entry| entry.judge(&digest));
+        match (verdict, entry) {
+            (CredentialVerdict::Live, Some(entry)) => {
+                let NodeEntry { node, domain, project, resource, .. } = entry;
+                let place = NodePlace { node, domain, project, resource };
+                self.verdicts.put(epoch, digest, place.clone(), now);
+                Ok(place)
+            }
+            (CredentialVerdict::Revoked, Some(entry)) => {
+                self.verdicts.forget(&digest);
+                self.record_revoked(&entry, &actor(Subject::Node(entry.node))).await?;
+                Err(Problem::new(Code::NskRevoked, "The key was revoked."))
+            }
+            (CredentialVerdict::Unknown, _) | (_, None) => {
+                self.verdicts.forget(&digest);
+                Err(invalid())
+            }
+        }
+    }
+
+    async fn record_revoked(&self, entry: &NodeEntry, actor: &Actor) -> Result<(), Problem> {
+        let what = format!("{}|{}", entry.node, Code::NskRevoked.as_str());
+        if self.revoked_rows.admit(&what, actor.now).is_err() {
             return Ok(());
         }
-        let actor = Actor::background(Subject::Node(entry.node), now);
-        let mut record = actor.record(Some(entry.domain), "node.authenticate", ObjectRef::node(entry.node));
+        let mut record = actor.record(Some(entry.domain), AUTHENTICATE, ObjectRef::node(entry.node));
         record.outcome = Outcome::Denied(DenialReason::InsufficientRelation);
         Ok(self.journal.record_alone(record).await?)
     }
+}
+
+fn parse(bearer: &str) -> Result<NskBearer, Problem> {
+    NskBearer::parse(bearer).ok_or_else(|| Problem::new(Code::Unauthorized, "The credential is not a Node's."))
 }
 
 #[async_trait]
@@ -92,22 +146,19 @@ impl Authenticator for PgAuthenticator {
     }
 
     async fn node(&self, bearer: &str) -> Result<Authenticated, Problem> {
-        let presented = NskBearer::parse(bearer)
-            .ok_or_else(|| Problem::new(Code::Unauthorized, "The credential is not a Node's."))?;
-        let invalid = || Problem::new(Code::NskInvalid, "The key is none of this Node's.");
-        let entry = self.nodes.node_entry(presented.node).await?.ok_or_else(invalid)?;
-        match entry.judge(&presented.digest()) {
-            CredentialVerdict::Live => Ok(Authenticated::Node(NodePlace {
-                node: entry.node,
-                domain: entry.domain,
-                project: entry.project,
-                resource: entry.resource,
-            })),
-            CredentialVerdict::Unknown => Err(invalid()),
-            CredentialVerdict::Revoked => {
-                self.record_revoked(&entry, self.clock.now()).await?;
-                Err(Problem::new(Code::NskRevoked, "The key was revoked."))
-            }
-        }
+        let now = self.clock.now();
+        let place = self.place_of(&parse(bearer)?, |subject| Actor::background(subject, now)).await?;
+        Ok(Authenticated::Node(place))
+    }
+
+    async fn node_of(
+        &self,
+        bearer: &str,
+        correlation_id: &CorrelationId,
+        context: &RequestContext,
+    ) -> Result<Authenticated, Problem> {
+        let now = self.clock.now();
+        let actor = |subject| Actor { subject, correlation_id: correlation_id.clone(), context: context.clone(), now };
+        Ok(Authenticated::Node(self.place_of(&parse(bearer)?, actor).await?))
     }
 }

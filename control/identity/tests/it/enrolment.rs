@@ -15,7 +15,7 @@ async fn ground(world: &World) -> (String, String) {
     (domain, project)
 }
 
-fn bearer(enrolled: &Answer) -> String {
+pub(crate) fn bearer(enrolled: &Answer) -> String {
     let node: NodeId = enrolled.text("node_id").parse().unwrap();
     let key: [u8; 32] = STANDARD.decode(enrolled.text("nsk")).unwrap().try_into().unwrap();
     render_bearer("plexd", node, &key).to_string()

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test reports by failing")]
 
 mod enrolment;
+mod outage;
 mod principals;
 mod refusals;
 mod statements;

@@ -113,7 +113,7 @@ async fn a_caller_without_a_grant_is_out_of_scope_everywhere_and_told_why_a_list
 }
 
 /// A platform User without grants, with a token made by its own hand.
-async fn stranger(world: &crate::world::World) -> String {
+pub(crate) async fn stranger(world: &crate::world::World) -> String {
     let text = plexsphere_identity::ApiTokenText::mint(plexsphere_wire::TokenId::mint(
         plexsphere_wire::Timestamp::from_unix_seconds(1_790_000_000),
     ))
@@ -202,6 +202,57 @@ async fn a_resource_is_adopted_once_per_handle_and_its_body_belongs_to_its_origi
 }
 
 #[tokio::test]
+async fn a_cluster_of_thousands_ends_within_a_request() {
+    let world = world().await;
+    let domain = world.domain("acme", "10.0.0.0/8").await;
+    let project = world.project(&domain, "one", None).await;
+    let id = world.resource(&project, "kubernetes-node", "cluster").await;
+    let (_, token) = world.token(&project, "node").await;
+    assert_eq!(world.register(demand(&project, "cluster", &token, 1)).await.status, 201);
+    for copy in [
+        "INSERT INTO identity.nodes (id, domain_id, project_id, resource_id, public_key, mesh_ip,
+             pinned_signing_key_id, created_at)
+         SELECT gen_random_uuid(), domain_id, project_id, resource_id, sha256(i::text::bytea), mesh_ip + i,
+             pinned_signing_key_id, created_at
+         FROM identity.nodes, generate_series(1, 2999) AS i",
+        "INSERT INTO identity.node_secret_keys (kid, node_id, wrapped, wrap_key_version, digest, created_at)
+         SELECT 'nsk-' || id, id, 'x', 1, public_key, created_at FROM identity.nodes n
+         WHERE NOT EXISTS (SELECT FROM identity.node_secret_keys k WHERE k.node_id = n.id)",
+        "INSERT INTO mesh.peers (peer_id, node_id, domain_id, project_id, public_key, mesh_ip, node_version_at,
+             created_at)
+         SELECT gen_random_uuid(), id, domain_id, project_id, public_key, mesh_ip, created_at, created_at
+         FROM identity.nodes n WHERE NOT EXISTS (SELECT FROM mesh.peers p WHERE p.node_id = n.id)",
+        "INSERT INTO mesh.allocations (domain_id, ip, node_id, allocated_at)
+         SELECT domain_id, mesh_ip, id, created_at FROM identity.nodes ON CONFLICT DO NOTHING",
+        "INSERT INTO mesh.reachability (node_id, domain_id, state, changed_at, told_state)
+         SELECT id, domain_id, 'healthy', created_at, 'healthy' FROM identity.nodes ON CONFLICT DO NOTHING",
+    ] {
+        sqlx::query(copy).execute(&world.database.pool()).await.unwrap();
+    }
+    let begun = std::time::Instant::now();
+    assert_eq!(world.delete(&format!("/v1/resources/{id}")).await.status, 204);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    for none in [
+        "SELECT count(*) FROM identity.nodes WHERE deregistered_at IS NULL",
+        "SELECT count(*) FROM identity.node_secret_keys WHERE revoked_at IS NULL",
+        "SELECT count(*) FROM mesh.peers WHERE deregistered_at IS NULL",
+        "SELECT count(*) FROM mesh.allocations WHERE cooling_until IS NULL",
+        "SELECT count(*) FROM mesh.reachability",
+    ] {
+        assert_eq!(world.count(none).await, 0, "{none}");
+    }
+    for every in [
+        "SELECT count(*) FROM kernel.outbox WHERE event_name = 'NodeDeregistered'",
+        "SELECT sum(json_array_length(payload -> 'peers')) FROM kernel.outbox WHERE wire_type = 'peer_deregistered'",
+        "SELECT count(DISTINCT key) FROM kernel.directory_changes WHERE key LIKE 'node.%'",
+        "SELECT count(*) FROM audit.pending WHERE relation = 'node.deregister'",
+        "SELECT count(*) FROM audit.pending WHERE relation = 'nsk.revoke'",
+    ] {
+        assert_eq!(world.count(every).await, 3_000, "{every}");
+    }
+}
+
+#[tokio::test]
 async fn deleting_a_resource_ends_its_nodes_in_the_same_step() {
     let world = world().await;
     let domain = world.domain("acme", "10.0.0.0/8").await;
@@ -215,5 +266,7 @@ async fn deleting_a_resource_ends_its_nodes_in_the_same_step() {
     assert_eq!(world.delete(&format!("/v1/resources/{id}")).await.refusal(), (404, "resource_not_found"));
     assert_eq!(world.count("SELECT count(*) FROM identity.nodes WHERE deregistered_at IS NULL").await, 0);
     assert_eq!(world.count("SELECT count(*) FROM identity.node_secret_keys WHERE revoked_at IS NULL").await, 0);
-    assert_eq!(world.count("SELECT count(*) FROM kernel.outbox WHERE wire_type = 'peer_deregistered'").await, 2);
+    let told =
+        "SELECT sum(json_array_length(payload -> 'peers')) FROM kernel.outbox WHERE wire_type = 'peer_deregistered'";
+    assert_eq!(world.count(told).await, 2);
 }

@@ -8,7 +8,7 @@ use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use plexsphere_audit::{AuditKey, PgAuditLog};
-use plexsphere_identity::{Deps, Identity, IdentityConfig, TokenPepper};
+use plexsphere_identity::{Deps, DirectoryFlush, Identity, IdentityConfig, TokenPepper};
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::{Gates, serve};
 use plexsphere_kernel::paging::CursorCodec;
@@ -19,6 +19,7 @@ use plexsphere_testkit::TestDatabase;
 use plexsphere_wire::Timestamp;
 use serde_json::{Value, json};
 use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
@@ -62,7 +63,6 @@ pub(crate) struct World {
     pub(crate) db: Database,
     pub(crate) clock: Arc<Hand>,
     pub(crate) identity: Arc<Identity>,
-
     pub(crate) router: Router,
     pub(crate) admin: String,
 }
@@ -76,6 +76,45 @@ pub(crate) async fn world() -> World {
 pub(crate) async fn world_with(change: impl FnOnce(&mut IdentityConfig)) -> World {
     let database = TestDatabase::with(MIGRATOR).await;
     let db = Database::new(database.pool());
+    build(database, db, None, change).await
+}
+
+/// A world whose registrations wait for this.
+pub(crate) async fn world_flushed_by(flush: Arc<dyn DirectoryFlush>) -> World {
+    let database = TestDatabase::with(MIGRATOR).await;
+    let db = Database::new(database.pool());
+    build(database, db, Some(flush), |_| {}).await
+}
+
+/// How a world's pool is bounded.
+pub(crate) struct Bounds {
+    pub(crate) connections: u32,
+    pub(crate) lock_timeout_ms: u32,
+    /// How long a connection is waited for.
+    pub(crate) acquire: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { connections: 8, lock_timeout_ms: 5_000, acquire: Duration::from_secs(5) }
+    }
+}
+
+/// A world on a database of the test's choice, with bounds as an installation has them.
+pub(crate) async fn world_on(database: TestDatabase, bounds: Bounds) -> World {
+    let options: PgConnectOptions = database.url().parse().unwrap();
+    let options = options.options([("lock_timeout", bounds.lock_timeout_ms.to_string())]);
+    let pool = PgPoolOptions::new().max_connections(bounds.connections).acquire_timeout(bounds.acquire);
+    let db = Database::new(pool.connect_with(options).await.unwrap());
+    build(database, db, None, |_| {}).await
+}
+
+async fn build(
+    database: TestDatabase,
+    db: Database,
+    flush: Option<Arc<dyn DirectoryFlush>>,
+    change: impl FnOnce(&mut IdentityConfig),
+) -> World {
     let clock = Arc::new(Hand(std::sync::Mutex::new(Timestamp::from_unix_seconds(1_790_000_000))));
     let kek = Arc::new(KekRing::parse(&KekRing::generate()).unwrap());
     let key = AuditKey::parse(&"5a".repeat(32)).unwrap();
@@ -103,7 +142,7 @@ pub(crate) async fn world_with(change: impl FnOnce(&mut IdentityConfig)) -> Worl
             kek: Arc::clone(&kek),
             pepper: TokenPepper::new([9; 32]),
             cursors: CursorCodec::new([3; 32], None),
-            flush: None,
+            flush,
         },
     ));
     let gates = Arc::new(Gates {
@@ -113,7 +152,9 @@ pub(crate) async fn world_with(change: impl FnOnce(&mut IdentityConfig)) -> Worl
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         throttle: Throttle::default(),
     });
-    let router = serve(identity.operations(), &gates);
+    let mut operations = identity.operations();
+    operations.extend(mesh.operations());
+    let router = serve(operations, &gates);
     let day = Duration::from_secs(30 * 86_400);
     let admin = identity.first_administrator().ensure("dev", day, clock.now()).await.unwrap().unwrap();
     World { database, db, clock, identity, router, admin: admin.as_str().to_owned() }
@@ -124,6 +165,7 @@ async fn signing(db: &Database, audit: &Arc<dyn AuditLog>, clock: &Arc<Hand>) ->
         deployment: DEPLOYMENT,
         issuer_host: "cp.example.org".to_owned(),
         transition: Duration::from_secs(86_400),
+        max_age: Duration::ZERO,
     };
     let parts = SigningParts {
         db: db.clone(),
@@ -202,8 +244,50 @@ impl World {
         (answer.text("token_id"), answer.text("token"))
     }
 
+    /// Enrols the Node of a Resource of its own, `host-<byte>`, in the Project of the world's one Domain.
+    pub(crate) async fn enrol(&self, kind: &str, byte: u8) -> Answer {
+        let project = self.only_project().await;
+        self.resource(&project, kind, &format!("host-{byte}")).await;
+        self.enrol_again(byte, byte).await
+    }
+
+    /// Enrols a Node with the key `byte` on the Resource `host-<host>`.
+    pub(crate) async fn enrol_again(&self, host: u8, byte: u8) -> Answer {
+        let project = self.only_project().await;
+        let (_, token) = self.token(&project, "node").await;
+        let answer = self.register(demand(&project, &format!("host-{host}"), &token, byte)).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        answer
+    }
+
+    pub(crate) async fn resource_of(&self, host: u8) -> Uuid {
+        let id = sqlx::query_scalar("SELECT id FROM identity.resources WHERE external_ref = $1");
+        id.bind(format!("host-{host}")).fetch_one(&self.database.pool()).await.unwrap()
+    }
+
+    async fn only_project(&self) -> String {
+        let known: Option<Uuid> =
+            sqlx::query_scalar("SELECT id FROM identity.projects").fetch_optional(&self.database.pool()).await.unwrap();
+        match known {
+            Some(id) => id.to_string(),
+            None => {
+                let domain = self.domain("acme", "100.64.0.0/10").await;
+                self.project(&domain, "one", None).await
+            }
+        }
+    }
+
     pub(crate) async fn register(&self, body: Value) -> Answer {
         self.call_as("", "POST", "/v1/register", Some(body)).await
+    }
+
+    /// Object type, object id and chain of every pending audit row with this relation, in no order.
+    pub(crate) async fn rows(&self, relation: &str) -> Vec<(String, String, Uuid)> {
+        sqlx::query_as("SELECT object_type, object_id, chain FROM audit.pending WHERE relation = $1")
+            .bind(relation)
+            .fetch_all(&self.database.pool())
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn count(&self, sql: &'static str) -> i64 {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use plexsphere_kernel::database::violated_constraint;
 use plexsphere_kernel::{Fault, Tx};
-use plexsphere_wire::directory::{Credential, CredentialState, NodeEntry};
+use plexsphere_wire::directory::{Credential, CredentialState, NodeEntry, node_key};
 use plexsphere_wire::nsk::CredentialDigest;
 use plexsphere_wire::{DomainId, NodeId, ProjectId, ResourceId, Timestamp};
 use sqlx::postgres::PgRow;
@@ -29,8 +29,10 @@ pub(super) const STATEMENTS: &[&str] = &[
     INSERT_NODE,
     INSERT_KEY,
     LIVE_NODES_OF,
-    END_NODE,
+    END_NODES,
     REVOKE_KEYS,
+    MARK_NODES,
+    NUDGE,
     WRAPPED,
     ENTRY,
     ENTRIES,
@@ -53,10 +55,13 @@ const INSERT_KEY: &str = "INSERT INTO identity.node_secret_keys
     (kid, node_id, wrapped, wrap_key_version, digest, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
 const LIVE_NODES_OF: &str = "SELECT id FROM identity.nodes WHERE resource_id = $1 AND deregistered_at IS NULL
     ORDER BY id FOR UPDATE";
-const END_NODE: &str = "UPDATE identity.nodes SET deregistered_at = $2, deregister_reason = $3
-    WHERE id = $1 AND deregistered_at IS NULL RETURNING domain_id, project_id, resource_id";
+const END_NODES: &str = "UPDATE identity.nodes SET deregistered_at = $2, deregister_reason = $3
+    WHERE id = ANY($1) AND deregistered_at IS NULL RETURNING id, domain_id, project_id, resource_id";
 const REVOKE_KEYS: &str = "UPDATE identity.node_secret_keys SET revoked_at = $2, revoke_reason = $3
-    WHERE node_id = $1 AND revoked_at IS NULL";
+    WHERE node_id = ANY($1) AND revoked_at IS NULL RETURNING digest";
+// What `directory::mark_node` writes, for many.
+const MARK_NODES: &str = "INSERT INTO kernel.directory_changes (key) SELECT unnest($1::text[])";
+const NUDGE: &str = "SELECT pg_notify('plexsphere_directory', '')";
 const WRAPPED: &str = "SELECT wrap_key_version, wrapped FROM identity.node_secret_keys
     WHERE node_id = $1 AND kid = $2 AND revoked_at IS NULL";
 const ENTRY: &str = "SELECT n.id, n.domain_id, n.project_id, n.resource_id, n.pinned_signing_key_id,
@@ -97,8 +102,9 @@ pub(in crate::enrolment) struct NewNode<'n> {
     pub(in crate::enrolment) key: &'n MintedKey,
 }
 
-/// Where an ended Node was.
+/// A Node that has just ended, and where it was.
 pub(in crate::enrolment) struct Ended {
+    pub(in crate::enrolment) node: NodeId,
     pub(in crate::enrolment) domain: DomainId,
     pub(in crate::enrolment) project: ProjectId,
     pub(in crate::enrolment) resource: ResourceId,
@@ -178,22 +184,55 @@ pub(in crate::enrolment) async fn live_nodes_of(tx: &mut Tx, resource: ResourceI
     Ok(ids.into_iter().map(NodeId::from_uuid).collect())
 }
 
-/// Ends a live Node and revokes its keys; where it was, if it was live.
-pub(in crate::enrolment) async fn end_node(
+fn uuids(nodes: &[NodeId]) -> Vec<Uuid> {
+    nodes.iter().map(|node| node.uuid()).collect()
+}
+
+/// Ends those of these Nodes that are live; which they were, by id.
+pub(in crate::enrolment) async fn end_nodes(
     tx: &mut Tx,
-    node: NodeId,
+    nodes: &[NodeId],
     reason: &str,
     now: Timestamp,
-) -> Result<Option<Ended>, Fault> {
-    let query = sqlx::query(END_NODE).bind(node.uuid()).bind(now.inner()).bind(reason);
-    let Some(row) = query.fetch_optional(&mut **tx).await? else { return Ok(None) };
-    let query = sqlx::query(REVOKE_KEYS).bind(node.uuid()).bind(now.inner()).bind(reason);
-    query.execute(&mut **tx).await?;
-    Ok(Some(Ended {
-        domain: DomainId::from_uuid(row.try_get("domain_id")?),
-        project: ProjectId::from_uuid(row.try_get("project_id")?),
-        resource: ResourceId::from_uuid(row.try_get("resource_id")?),
-    }))
+) -> Result<Vec<Ended>, Fault> {
+    let query = sqlx::query(END_NODES).bind(uuids(nodes)).bind(now.inner()).bind(reason);
+    let rows = query.fetch_all(&mut **tx).await?;
+    let read = |row: &PgRow| -> Result<Ended, sqlx::Error> {
+        Ok(Ended {
+            node: NodeId::from_uuid(row.try_get("id")?),
+            domain: DomainId::from_uuid(row.try_get("domain_id")?),
+            project: ProjectId::from_uuid(row.try_get("project_id")?),
+            resource: ResourceId::from_uuid(row.try_get("resource_id")?),
+        })
+    };
+    let mut ended = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    ended.sort_unstable_by_key(|ended| ended.node);
+    Ok(ended)
+}
+
+/// Revokes every key of these Nodes; by which they are recognised.
+pub(in crate::enrolment) async fn revoke_keys(
+    tx: &mut Tx,
+    nodes: &[NodeId],
+    reason: &str,
+    now: Timestamp,
+) -> Result<Vec<CredentialDigest>, Fault> {
+    let query = sqlx::query_scalar(REVOKE_KEYS).bind(uuids(nodes)).bind(now.inner()).bind(reason);
+    let digests: Vec<Vec<u8>> = query.fetch_all(&mut **tx).await?;
+    Ok(digests.iter().map(|bytes| digest(bytes)).collect::<Result<_, _>>()?)
+}
+
+fn digest(bytes: &[u8]) -> Result<CredentialDigest, sqlx::Error> {
+    let bytes: [u8; 32] = bytes.try_into().map_err(|_| sqlx::Error::Decode("a digest has 32 bytes".into()))?;
+    Ok(CredentialDigest::from_bytes(bytes))
+}
+
+/// Marks the entries of these Nodes as changed, and wakes the projector at the commit.
+pub(in crate::enrolment) async fn mark_nodes(tx: &mut Tx, nodes: &[NodeId]) -> Result<(), Fault> {
+    let keys: Vec<String> = nodes.iter().map(|node| node_key(*node)).collect();
+    sqlx::query(MARK_NODES).bind(keys).execute(&mut **tx).await?;
+    sqlx::query(NUDGE).execute(&mut **tx).await?;
+    Ok(())
 }
 
 /// The wrap key's version and the sealed bytes of an unrevoked key.
@@ -209,11 +248,9 @@ fn entry(row: &PgRow) -> Result<NodeEntry, sqlx::Error> {
     let digests: Vec<Vec<u8>> = row.try_get("digests")?;
     let revoked: Vec<bool> = row.try_get("revoked")?;
     let mut credentials = Vec::with_capacity(digests.len());
-    for (digest, revoked) in digests.into_iter().zip(revoked) {
-        let digest: [u8; 32] =
-            digest.as_slice().try_into().map_err(|_| sqlx::Error::Decode("a digest has 32 bytes".into()))?;
+    for (bytes, revoked) in digests.iter().zip(revoked) {
         let state = if revoked { CredentialState::Revoked } else { CredentialState::Live };
-        credentials.push(Credential { digest: CredentialDigest::from_bytes(digest), state });
+        credentials.push(Credential { digest: digest(bytes)?, state });
     }
     Ok(NodeEntry {
         node: NodeId::from_uuid(row.try_get("id")?),

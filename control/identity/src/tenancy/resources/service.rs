@@ -89,13 +89,14 @@ impl Resources {
     pub async fn delete(&self, actor: &Actor, id: ResourceId) -> Result<(), ResourceRefusal> {
         let mut tx = self.db.begin().await?;
         let resource = store::lock(&mut tx, id).await?.ok_or(ResourceRefusal::NotFound)?;
-        self.nodes.deregister_all_of(&mut tx, actor, id, LeaveReason::ResourceDeleted).await?;
+        let (_, revocation) = self.nodes.deregister_all_of(&mut tx, actor, id, LeaveReason::ResourceDeleted).await?;
         store::delete(&mut tx, id).await?;
         let domain = Some(resource.domain);
         let payload = json!({ "resource_id": id, "project_id": resource.project, "domain_id": resource.domain });
         self.journal.announce(&mut tx, actor, domain, EventName::ResourceDeleted, payload).await?;
         self.journal.record(&mut tx, actor.record(domain, "resource.delete", ObjectRef::resource(id))).await?;
         tx.commit().await.map_err(Fault::from)?;
+        drop(revocation);
         Ok(())
     }
 }
