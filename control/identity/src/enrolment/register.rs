@@ -4,6 +4,7 @@
 //! token's state on, everything is judged on rows locked in one transaction: a refusal rolls all of it back and leaves
 //! the token as it was.
 
+mod admission;
 mod refusal;
 mod request;
 
@@ -28,6 +29,7 @@ use zeroize::Zeroizing;
 pub use refusal::RegisterRefusal;
 pub(crate) use request::{Demand, Draft as RequestDraft};
 
+use self::admission::Admission;
 use super::keys::NskCustodian;
 use super::nodes::{DirectoryFlush, NodeLifecycle};
 use super::store::{self, NewNode, Place};
@@ -62,6 +64,7 @@ pub(crate) struct Needs {
 #[derive(Clone)]
 pub struct Registration {
     needs: Arc<Needs>,
+    admission: Arc<Admission>,
 }
 
 /// What a new Node is told, once.
@@ -76,7 +79,8 @@ pub(crate) struct Enrolled {
 
 impl Registration {
     pub(crate) fn new(needs: Needs) -> Self {
-        Self { needs: Arc::new(needs) }
+        let connections = needs.db.pool().options().get_max_connections();
+        Self { needs: Arc::new(needs), admission: Arc::new(Admission::new(connections)) }
     }
 
     /// Enrols the Node that `demand` asks for.
@@ -89,12 +93,7 @@ impl Registration {
             Err(refusal) => return Err(self.refused(call, None, refusal).await),
         };
         let actor = Actor::acting_for(call, Subject::System(token.id.uuid()));
-        let mut result = self.enrol(&actor, &token, demand).await;
-        // Whoever loses a deadlock is told by PostgreSQL to try again; nothing of the first attempt is left.
-        if matches!(&result, Err(RegisterRefusal::Fault(Fault::Database(error))) if is_transient(error)) {
-            result = self.enrol(&actor, &token, demand).await;
-        }
-        let enrolled = match result {
+        let enrolled = match self.enrol_in_turn(&actor, &token, demand).await {
             Ok(enrolled) => enrolled,
             Err(refusal) => return Err(self.refused(call, Some(&token), refusal).await),
         };
@@ -114,6 +113,28 @@ impl Registration {
         }
         let token = self.needs.tokens.authenticate(&demand.token, &parsed).await?;
         token.ok_or(RegisterRefusal::TokenInvalid)
+    }
+
+    /// Steps 8 to 14, when it is this registration's turn.
+    async fn enrol_in_turn(
+        &self,
+        actor: &Actor,
+        token: &StoredToken,
+        demand: &Demand,
+    ) -> Result<Enrolled, RegisterRefusal> {
+        let _admitted = self.admission.enter(token.domain).await.ok_or(RegisterRefusal::AllocatorContention)?;
+        let mut result = self.enrol(actor, token, demand).await;
+        // Whoever loses a deadlock is told by PostgreSQL to try again; nothing of the first attempt is left.
+        if matches!(&result, Err(RegisterRefusal::Fault(Fault::Database(error))) if is_transient(error)) {
+            result = self.enrol(actor, token, demand).await;
+        }
+        match result {
+            Err(RegisterRefusal::Fault(fault)) if fault.is_contended() => {
+                tracing::info!(cause = ?fault, domain = %token.domain, "a registration gave way to others");
+                Err(RegisterRefusal::AllocatorContention)
+            }
+            result => result,
+        }
     }
 
     /// Steps 8 to 14, in one transaction.
@@ -137,6 +158,9 @@ impl Registration {
         let join = self.join(&mut tx, node, demand, &place, actor).await?;
         let joined = needs.mesh.join(&mut tx, join).await?;
         let signing = needs.signing.current(&mut tx, place.domain).await.map_err(|fault| {
+            if fault.is_contended() {
+                return RegisterRefusal::Fault(fault);
+            }
             tracing::error!(cause = ?fault, domain = %place.domain, "the signing key cannot be read");
             RegisterRefusal::SigningUnavailable
         })?;

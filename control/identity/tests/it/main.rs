@@ -1,6 +1,7 @@
 //! The identity context against a real PostgreSQL, with the real mesh, signing and audit contexts.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test reports by failing")]
 
+mod burst;
 mod enrolment;
 mod outage;
 mod principals;
