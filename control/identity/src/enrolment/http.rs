@@ -1,5 +1,7 @@
 //! Operations of enrolment.
 
+mod body;
+
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -16,6 +18,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use self::body::{NULLABLE, RegisterBody};
 use super::register::{Demand, RequestDraft};
 use super::token::StoredToken;
 use super::{BootstrapTokenRefusal, BootstrapTokens, Registration};
@@ -96,28 +99,6 @@ struct List {
     items: Vec<Metadata>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
-}
-
-/// Unknown members are ignored, so that a newer agent can still enrol.
-#[derive(Deserialize, ToSchema)]
-#[schema(as = RegisterRequest)]
-struct RegisterBody {
-    #[schema(format = "uuid")]
-    project_id: String,
-    /// Names the Resource inside the Project: its id or its `external_ref`.
-    #[schema(min_length = 1, max_length = 4096)]
-    resource_handle: String,
-    #[schema(min_length = 1, max_length = 4096)]
-    bootstrap_token: String,
-    /// Spent with the token; never good twice in a Project.
-    #[schema(min_length = 1, max_length = 4096)]
-    nonce: String,
-    /// The Curve25519 key: canonical base64 of 32 bytes.
-    #[schema(min_length = 44, max_length = 44, pattern = "^[A-Za-z0-9+/]{43}=$")]
-    public_key: String,
-    /// Takes the place of `resource_handle` when it is not empty.
-    #[schema(max_length = 4096)]
-    requested_resource_id: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -283,7 +264,7 @@ fn register(registration: Registration, throttle: Arc<Throttle>) -> Operation {
         .body_rules(|rules| {
             rules.gzip = true;
             rules.malformed = Code::MalformedRegisterRequest;
-            rules.nullable = &["requested_resource_id"];
+            rules.nullable = NULLABLE;
         })
         .answers::<RegisterReply<'static>>(201, "What the Node needs to join.")
         .problems(&[
@@ -312,7 +293,7 @@ fn register(registration: Registration, throttle: Arc<Throttle>) -> Operation {
 }
 
 async fn do_register(registration: &Registration, call: &Call) -> Result<Reply, Problem> {
-    let body: RegisterBody = call.json()?;
+    let body = body::decode(&call.body)?;
     let bootstrap_token = Zeroizing::new(body.bootstrap_token);
     let demand = Demand::check(&RequestDraft {
         project_id: &body.project_id,

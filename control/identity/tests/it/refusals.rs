@@ -64,6 +64,20 @@ async fn every_refusal_leaves_the_token_good() {
 }
 
 #[tokio::test]
+async fn what_an_agent_of_tomorrow_says_beyond_the_known_is_ignored_also_when_it_is_null() {
+    let world = world().await;
+    let (_, project) = ground(&world).await;
+    let (_, token) = world.token(&project, "node").await;
+    let mut body = demand(&project, "host", &token, 1);
+    body["nonce"] = json!(null);
+    assert_eq!(world.register(body.clone()).await.refusal(), (400, "malformed_register_request"));
+    body["nonce"] = json!("n");
+    body["of_tomorrow"] = json!(null);
+    body["nested"] = json!({ "a": [null, { "b": null }] });
+    assert_eq!(world.register(body).await.status, 201);
+}
+
+#[tokio::test]
 async fn an_ended_token_says_how_it_ended() {
     let world = world().await;
     let (_, project) = ground(&world).await;
