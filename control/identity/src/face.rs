@@ -9,6 +9,7 @@ use plexsphere_kernel::seams::{MeshMembership, NodeEntries, SigningKeys};
 use plexsphere_kernel::{AuditLog, Authenticator, Authorizer, Clock, Database, KekRing};
 use uuid::Uuid;
 
+use crate::denials::{self, Denials};
 use crate::enrolment::{
     self, BootstrapTokens, DirectoryFlush, Hasher, NodeLifecycle, NodeReader, NskCustodian, Registration,
     RegistrationNeeds,
@@ -92,6 +93,7 @@ pub struct Identity {
     first_administrator: FirstAdministrator,
     authenticator: Arc<PgAuthenticator>,
     authorizer: Arc<PlatformAuthorizer>,
+    denials: Arc<Denials>,
 }
 
 impl Identity {
@@ -129,7 +131,9 @@ impl Identity {
             verdicts,
             revoked_rows: Throttle::new(ONE_ROW_A_MINUTE_MS, 1),
         };
+        let node_rows = Throttle::new(ONE_ROW_A_MINUTE_MS, 1);
         Self {
+            denials: Arc::new(Denials { db: db.clone(), audit: Arc::clone(&deps.audit), node_rows }),
             register_throttle: Arc::new(Throttle::new(config.register_interval_ms, config.register_burst)),
             api_tokens: ApiTokens::new(db.clone(), journal.clone(), pepper.clone(), Arc::clone(&tokens)),
             domains: Domains::new(db.clone(), journal.clone(), mesh, signing),
@@ -172,6 +176,13 @@ impl Identity {
         Arc::clone(&self.authorizer) as Arc<dyn Authorizer>
     }
 
+    /// The audit log for the gates: it files a refusal on the chain of the Domain that it concerns, and bounds the rows
+    /// about Nodes that present their key on the path of another.
+    #[must_use]
+    pub fn denials(&self) -> Arc<dyn AuditLog> {
+        Arc::clone(&self.denials) as Arc<dyn AuditLog>
+    }
+
     /// What edges know of Nodes.
     #[must_use]
     pub fn node_entries(&self) -> Arc<dyn NodeEntries> {
@@ -212,6 +223,7 @@ impl Identity {
     pub fn statements() -> Vec<&'static str> {
         let mut all = principals::STATEMENTS.to_vec();
         all.extend_from_slice(journal::STATEMENTS);
+        all.extend_from_slice(denials::STATEMENTS);
         all.extend_from_slice(domains::STATEMENTS);
         all.extend_from_slice(projects::STATEMENTS);
         all.extend_from_slice(resources::STATEMENTS);

@@ -16,6 +16,7 @@
 //! directory a [`DirectoryFlush`]. Offers through [`Identity`]: operations, `Authenticator`, `Authorizer`, `NodeEntries`,
 //! [`NodeLifecycle`], [`NskCustodian`], [`FirstAdministrator`] and sweepers.
 
+mod denials;
 mod enrolment;
 mod events;
 mod face;

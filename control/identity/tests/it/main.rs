@@ -6,6 +6,7 @@ mod enrolment;
 mod outage;
 mod principals;
 mod refusals;
+mod residence;
 mod statements;
 mod tenancy;
 mod world;

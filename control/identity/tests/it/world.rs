@@ -148,7 +148,7 @@ async fn build(
     let gates = Arc::new(Gates {
         authenticator: identity.authenticator(),
         authorizer: identity.authorizer(),
-        audit,
+        audit: identity.denials(),
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         throttle: Throttle::default(),
     });

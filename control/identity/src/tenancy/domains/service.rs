@@ -54,7 +54,9 @@ impl Domains {
         directory::mark_domain(&mut tx, domain.id).await?;
         let payload = json!({ "domain_id": domain.id, "slug": domain.slug });
         self.journal.announce(&mut tx, actor, Some(domain.id), EventName::DomainCreated, payload).await?;
-        self.journal.record(&mut tx, actor.record(None, "domain.create", ObjectRef::domain(domain.id))).await?;
+        self.journal
+            .record(&mut tx, actor.record(Some(domain.id), "domain.create", ObjectRef::domain(domain.id)))
+            .await?;
         tx.commit().await.map_err(Fault::from)?;
         Ok(domain)
     }
