@@ -125,7 +125,7 @@ impl BootstrapTokens {
         let payload =
             json!({ "token_id": token.id, "project_id": project, "domain_id": domain, "kind": kind.as_str() });
         self.journal.announce(&mut tx, actor, Some(domain), EventName::BootstrapTokenIssued, payload).await?;
-        let record = actor.record(Some(domain), "bootstrap_token.issue", ObjectRef::project(project));
+        let record = actor.record(Some(domain), "bootstrap_token.issue", object(token.id));
         self.journal.record(&mut tx, record).await?;
         tx.commit().await.map_err(Fault::from)?;
         Ok((token, text))
@@ -162,7 +162,7 @@ impl BootstrapTokens {
         };
         let payload = json!({ "token_id": id, "project_id": project, "domain_id": domain });
         self.journal.announce(&mut tx, actor, Some(domain), EventName::BootstrapTokenRevoked, payload).await?;
-        let record = actor.record(Some(domain), "bootstrap_token.revoke", ObjectRef::project(project));
+        let record = actor.record(Some(domain), "bootstrap_token.revoke", object(id));
         self.journal.record(&mut tx, record).await?;
         tx.commit().await.map_err(Fault::from)?;
         Ok(())
@@ -187,6 +187,11 @@ impl BootstrapTokens {
     pub async fn sweep_once(&self, now: Timestamp) -> Result<u64, Fault> {
         store::sweep(self.db.pool(), now).await
     }
+}
+
+/// The audit object of a token: its id, which opens nothing.
+fn object(token: TokenId) -> ObjectRef {
+    ObjectRef { kind: "bootstrap_token", id: token.to_string() }
 }
 
 /// The state of a token under its lock, as a refusal.

@@ -157,15 +157,20 @@ async fn do_issue(tokens: &ApiTokens, call: &Call) -> Result<Reply, Problem> {
     let request: IssueRequest = call.json()?;
     let principal = call.principal()?;
     check_ref(&request.identity_ref, &principal)?;
-    let own_end = match call.caller()? {
-        Authenticated::Operator { token, .. } => token.map(|(_, end)| end),
-        Authenticated::Node(_) => None,
-    };
+    let own_end = own_end(call)?;
     let wanted = Wanted { env_prefix: request.env_prefix, ttl_seconds: request.ttl_seconds, own_end };
     let minted = tokens.issue(&Actor::of(call)?, principal.scope, wanted).await?;
     let Minted { id, plaintext, env_prefix, expires_at, .. } = minted;
     let body = IssueResponse { id, plaintext: &plaintext, env_prefix, expires_at };
     Ok(Reply::json(StatusCode::CREATED, &body)?.no_store())
+}
+
+/// When the token ends that the caller came by, if it came by one.
+fn own_end(call: &Call) -> Result<Option<Timestamp>, Problem> {
+    Ok(match call.caller()? {
+        Authenticated::Operator { token, .. } => token.map(|(_, end)| end),
+        Authenticated::Node(_) => None,
+    })
 }
 
 /// `identity_ref` must name the caller.
@@ -231,8 +236,9 @@ fn rotate(tokens: &ApiTokens) -> Operation {
         .words(
             TAG,
             "Rotate one of the caller's API tokens",
-            "Gives the token a new secret and its full lifetime again. The old secret works until the rotation \
-             deadline, at most a day; a second rotation ends it at once.",
+            "Gives the token a new secret and its full lifetime again, but to a caller that came by an API token at most \
+             that token's remaining lifetime. The old secret works until the rotation deadline, at most a day; a second \
+             rotation ends it at once.",
         )
         .answers::<RotateResponse<'static>>(200, "The token with its new text; `Sunset` says when the old one ends.")
         .problems(&[Code::ApiTokenNotFound])
@@ -244,7 +250,7 @@ fn rotate(tokens: &ApiTokens) -> Operation {
 
 async fn do_rotate(tokens: &ApiTokens, call: &Call) -> Result<Reply, Problem> {
     let id = token_id(call)?;
-    let minted = tokens.rotate(&Actor::of(call)?, call.principal()?.scope, id).await?;
+    let minted = tokens.rotate(&Actor::of(call)?, call.principal()?.scope, (id, own_end(call)?)).await?;
     let Minted { id, plaintext, env_prefix, expires_at, rotation_deadline } = minted;
     let rotation_deadline = rotation_deadline.unwrap_or(expires_at);
     let body = RotateResponse { id, plaintext: &plaintext, env_prefix, expires_at, rotation_deadline };

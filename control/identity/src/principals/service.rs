@@ -43,9 +43,14 @@ pub(super) struct Minted {
     pub(super) rotation_deadline: Option<Timestamp>,
 }
 
-/// The audit object of a token: its owner.
+/// The audit object of a list of tokens: their owner.
 fn owner(user: PrincipalId) -> ObjectRef {
     ObjectRef { kind: "user", id: user.to_string() }
+}
+
+/// The audit object of a token: its id, which opens nothing.
+fn object(token: TokenId) -> ObjectRef {
+    ObjectRef { kind: "api_token", id: token.to_string() }
 }
 
 fn chain(scope: PrincipalScope) -> Option<plexsphere_wire::DomainId> {
@@ -86,7 +91,7 @@ impl ApiTokens {
             .await?;
         let payload = json!({ "token_id": text.id, "user_id": user });
         self.journal.announce(&mut tx, actor, chain(scope), EventName::ApiTokenIssued, payload).await?;
-        self.journal.record(&mut tx, actor.record(chain(scope), "api-token.issue", owner(user))).await?;
+        self.journal.record(&mut tx, actor.record(chain(scope), "api-token.issue", object(text.id))).await?;
         tx.commit().await.map_err(Fault::from)?;
         Ok(Minted {
             id: text.id,
@@ -108,20 +113,21 @@ impl ApiTokens {
         &self,
         actor: &Actor,
         scope: PrincipalScope,
-        id: TokenId,
+        (id, own_end): (TokenId, Option<Timestamp>),
     ) -> Result<Minted, TokenRefusal> {
         let (user, now) = (actor.principal_id(), actor.now);
         let mut tx = self.db.begin().await?;
         let old = store::lock_token(&mut tx, id, user).await?.filter(|token| token.is_live(now));
         let old = old.ok_or(TokenRefusal::NotFound)?;
         let text = ApiTokenText::mint(id)?;
-        let expires_at = model::expiry(now, old.ttl_seconds, None);
-        let deadline = now.plus(model::ROTATION_OVERLAP).min(old.expires_at);
+        // A new secret is a new token to whoever came by one: it gives no more time than its caller has.
+        let expires_at = model::expiry(now, old.ttl_seconds, own_end);
+        let deadline = now.plus(model::ROTATION_OVERLAP).min(old.expires_at).min(expires_at);
         let digest = self.pepper.digest(text.secret());
         store::rotate(&mut tx, id, digest, (deadline, expires_at), now).await?;
         let payload = json!({ "token_id": id, "user_id": user });
         self.journal.announce(&mut tx, actor, chain(scope), EventName::ApiTokenRotated, payload).await?;
-        self.journal.record(&mut tx, actor.record(chain(scope), "api-token.rotate", owner(user))).await?;
+        self.journal.record(&mut tx, actor.record(chain(scope), "api-token.rotate", object(id))).await?;
         tx.commit().await.map_err(Fault::from)?;
         self.cache.evict(&id);
         Ok(Minted {
@@ -141,7 +147,7 @@ impl ApiTokens {
         }
         let payload = json!({ "token_id": id, "user_id": user });
         self.journal.announce(&mut tx, actor, chain(scope), EventName::ApiTokenRevoked, payload).await?;
-        self.journal.record(&mut tx, actor.record(chain(scope), "api-token.revoke", owner(user))).await?;
+        self.journal.record(&mut tx, actor.record(chain(scope), "api-token.revoke", object(id))).await?;
         tx.commit().await.map_err(Fault::from)?;
         self.cache.evict(&id);
         Ok(())

@@ -81,6 +81,30 @@ async fn a_token_is_issued_listed_rotated_and_revoked() {
 }
 
 #[tokio::test]
+async fn a_rotation_gives_no_more_time_than_the_token_its_caller_came_by_has() {
+    let world = world().await;
+    let me = format!("user:{}", world.get("/v1/auth/whoami").await.text("subject"));
+    let ask = |ttl: u64| json!({ "identity_ref": me, "env_prefix": "dev", "ttl_seconds": ttl });
+    let long = world.post("/v1/auth/tokens", ask(7_200)).await;
+    let short = world.post("/v1/auth/tokens", ask(3_600)).await;
+    let end = world.clock.now().plus(HOUR);
+    world.clock.advance(HOUR / 2);
+    let until =
+        |answer: &crate::world::Answer, member: &str| plexsphere_wire::Timestamp::parse(&answer.text(member)).unwrap();
+    for id in [short.text("id"), long.text("id")] {
+        let path = format!("/v1/auth/tokens/{id}/rotate");
+        let by_short = world.call_as(&short.text("plaintext"), "POST", &path, None).await;
+        assert_eq!(by_short.status, 200, "{}", by_short.body);
+        assert_eq!(until(&by_short, "expires_at"), end);
+        assert!(until(&by_short, "rotation_deadline") <= end);
+    }
+    // A caller with more time gives the full lifetime again.
+    let path = format!("/v1/auth/tokens/{}/rotate", short.text("id"));
+    let by_admin = world.call_as(&world.admin, "POST", &path, None).await;
+    assert_eq!(until(&by_admin, "expires_at"), world.clock.now().plus(HOUR));
+}
+
+#[tokio::test]
 async fn a_request_for_a_token_is_judged_member_by_member() {
     let world = world().await;
     let me = format!("user:{}", world.get("/v1/auth/whoami").await.text("subject"));
