@@ -39,7 +39,7 @@ pub use face::{Deps, Identity, IdentityConfig};
 pub use journal::{Actor, Journal};
 pub use pepper::TokenPepper;
 pub use principals::{
-    ApiTokenText, ApiTokens, FirstAdministrator, PgAuthenticator, PlatformAuthorizer, Revocation,
+    ApiTokenText, ApiTokens, DeliveryFault, FirstAdministrator, PgAuthenticator, PlatformAuthorizer, Revocation,
     TokenRefusal,
 };
 pub use sweepers::Sweeper;

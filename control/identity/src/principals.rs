@@ -13,7 +13,7 @@ mod verdicts;
 
 pub use authenticator::PgAuthenticator;
 pub use authorizer::PlatformAuthorizer;
-pub use bootstrap::FirstAdministrator;
+pub use bootstrap::{DeliveryFault, FirstAdministrator};
 pub use model::{ApiTokenText, TokenRefusal};
 pub use service::ApiTokens;
 pub use verdicts::Revocation;

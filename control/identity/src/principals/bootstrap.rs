@@ -1,8 +1,9 @@
 //! The first administrator of a fresh installation. All authority starts here, for no operation grants it.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use plexsphere_kernel::{Database, Fault, ObjectRef, Subject};
+use plexsphere_kernel::{Database, Fault, ObjectRef, Subject, Tx};
 use plexsphere_wire::{PrincipalId, Timestamp, TokenId};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -18,6 +19,17 @@ use crate::pepper::TokenPepper;
 const ISSUER: &str = "urn:plexsphere:bootstrap";
 const SUBJECT: &str = "bootstrap-admin";
 
+/// Why there is no token of the first administrator.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryFault<E> {
+    /// The text could not be handed over; nothing was made.
+    #[error("the token could not be delivered")]
+    Undelivered(#[source] E),
+    /// Something broke.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
 /// Makes the first administrator.
 #[derive(Clone)]
 pub struct FirstAdministrator {
@@ -28,9 +40,7 @@ pub struct FirstAdministrator {
 }
 
 impl FirstAdministrator {
-    /// Makes the platform User `bootstrap-admin` and a one-time token of lifetime `ttl`, unless somebody else already
-    /// administers the platform or a live bootstrap token exists. The text is returned to exactly one caller, once; it
-    /// is stored nowhere. Safe to be called by many replicas at once.
+    /// [`Self::ensure_delivered`] for callers that cannot fail to hand the text over.
     ///
     /// # Errors
     /// [`Fault`].
@@ -40,47 +50,94 @@ impl FirstAdministrator {
         ttl: Duration,
         now: Timestamp,
     ) -> Result<Option<Zeroizing<String>>, Fault> {
+        let mut text = None;
+        let keep = |made: &Zeroizing<String>| {
+            text = Some(made.clone());
+            Ok::<(), Infallible>(())
+        };
+        match self.ensure_delivered(env_prefix, ttl, now, keep).await {
+            Ok(_) => Ok(text),
+            Err(DeliveryFault::Fault(fault)) => Err(fault),
+            Err(DeliveryFault::Undelivered(never)) => match never {},
+        }
+    }
+
+    /// Makes the platform User `bootstrap-admin` and a one-time token of lifetime `ttl`, unless somebody else already
+    /// administers the platform or a live bootstrap token exists. Safe to be called by many replicas at once.
+    ///
+    /// `deliver` gets the text, once, before anything is committed; it is stored nowhere. When it fails, nothing was
+    /// made, and the next start tries again; so it returns only when the text is safe, as in a file that was synced.
+    /// `true` when a token was made and delivered.
+    ///
+    /// # Errors
+    /// [`DeliveryFault`].
+    pub async fn ensure_delivered<E>(
+        &self,
+        env_prefix: &str,
+        ttl: Duration,
+        now: Timestamp,
+        deliver: impl FnOnce(&Zeroizing<String>) -> Result<(), E> + Send,
+    ) -> Result<bool, DeliveryFault<E>> {
         let mut tx = self.db.begin().await?;
-        let installation = store::installation(&mut tx).await?;
+        let Some(user) = self.vacancy(&mut tx, now).await? else {
+            tx.commit().await.map_err(Fault::from)?;
+            return Ok(false);
+        };
+        let text = self.appoint(&mut tx, user, (env_prefix, ttl), now).await?;
+        deliver(&text).map_err(DeliveryFault::Undelivered)?;
+        tx.commit().await.map_err(Fault::from)?;
+        Ok(true)
+    }
+
+    /// The first administrator, who may not exist yet, if a token is to be made for it.
+    async fn vacancy(&self, tx: &mut Tx, now: Timestamp) -> Result<Option<Option<PrincipalId>>, Fault> {
+        let installation = store::installation(tx).await?;
         if installation.closed {
             return Ok(None);
         }
-        if store::other_admin(&mut tx, installation.user).await? {
-            store::close(&mut tx, installation.user, now).await?;
+        if store::other_admin(tx, installation.user).await? {
+            store::close(tx, installation.user, now).await?;
             if let (Some(user), Some(token)) = (installation.user, installation.token) {
-                store::revoke(&mut tx, token, user, now).await?;
-            }
-            tx.commit().await?;
-            if let Some(token) = installation.token {
+                store::revoke(tx, token, user, now).await?;
                 self.cache.evict(&token);
             }
             return Ok(None);
         }
         if let Some(token) = installation.token
-            && store::token(&mut *tx, token).await?.is_some_and(|token| token.is_live(now))
+            && store::token(&mut **tx, token).await?.is_some_and(|token| token.is_live(now))
         {
             return Ok(None);
         }
-        let user = match installation.user {
+        Ok(Some(installation.user))
+    }
+
+    /// The text of a token for the first administrator, who is made if need be.
+    async fn appoint(
+        &self,
+        tx: &mut Tx,
+        user: Option<PrincipalId>,
+        (env_prefix, ttl): (&str, Duration),
+        now: Timestamp,
+    ) -> Result<Zeroizing<String>, Fault> {
+        let user = match user {
             Some(user) => user,
             None => {
                 let user = PrincipalId::mint(now);
-                store::insert_platform_user(&mut tx, user, (ISSUER, SUBJECT, SUBJECT), now).await?;
+                store::insert_platform_user(tx, user, (ISSUER, SUBJECT, SUBJECT), now).await?;
                 user
             }
         };
-        store::grant_admin(&mut tx, user, now).await?;
+        store::grant_admin(tx, user, now).await?;
         let text = ApiTokenText::mint(TokenId::mint(now))?;
         let digest = self.pepper.digest(text.secret());
         let expires_at = now.plus(ttl);
-        store::insert_token(&mut tx, NewToken { text: &text, user, env_prefix, digest, created_at: now, expires_at })
+        store::insert_token(tx, NewToken { text: &text, user, env_prefix, digest, created_at: now, expires_at })
             .await?;
-        store::set_bootstrap(&mut tx, user, text.id).await?;
+        store::set_bootstrap(tx, user, text.id).await?;
         let actor = Actor::background(Subject::User(user), now);
         let payload = json!({ "user_id": user, "token_id": text.id });
-        self.journal.announce(&mut tx, &actor, None, EventName::AdminBootstrapped, payload).await?;
-        self.journal.record(&mut tx, actor.record(None, "platform.bootstrap", ObjectRef::platform())).await?;
-        tx.commit().await?;
-        Ok(Some(text.render(env_prefix)))
+        self.journal.announce(tx, &actor, None, EventName::AdminBootstrapped, payload).await?;
+        self.journal.record(tx, actor.record(None, "platform.bootstrap", ObjectRef::platform())).await?;
+        Ok(text.render(env_prefix))
     }
 }

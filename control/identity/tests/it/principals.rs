@@ -105,6 +105,31 @@ async fn a_rotation_gives_no_more_time_than_the_token_its_caller_came_by_has() {
 }
 
 #[tokio::test]
+async fn a_first_token_that_cannot_be_delivered_was_never_made_and_the_next_start_makes_one() {
+    let world = world().await;
+    world.clock.advance(HOUR * 24 * 31);
+    let first = world.identity.first_administrator();
+    let now = world.clock.now();
+    let mut lost = String::new();
+    let refused = first
+        .ensure_delivered("dev", HOUR, now, |text| {
+            lost = text.to_string();
+            Err(std::io::Error::other("the disk is full"))
+        })
+        .await;
+    assert!(matches!(refused, Err(plexsphere_identity::DeliveryFault::Undelivered(_))), "{refused:?}");
+    assert_eq!(world.call_as(&lost, "GET", "/v1/auth/whoami", None).await.refusal(), (401, "unauthenticated"));
+    let mut kept = String::new();
+    let keep = |text: &zeroize::Zeroizing<String>| {
+        kept = text.to_string();
+        Ok::<(), std::io::Error>(())
+    };
+    assert!(first.ensure_delivered("dev", HOUR, now, keep).await.unwrap());
+    assert_eq!(world.call_as(&kept, "GET", "/v1/auth/whoami", None).await.status, 200);
+    assert!(!first.ensure_delivered("dev", HOUR, now, |_| Ok::<(), std::io::Error>(())).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_request_for_a_token_is_judged_member_by_member() {
     let world = world().await;
     let me = format!("user:{}", world.get("/v1/auth/whoami").await.text("subject"));
