@@ -121,6 +121,12 @@ ids! {
     PeerId;
     /// A principal: a User or a ServiceIdentity.
     PrincipalId;
+    /// A Group of one Domain.
+    GroupId;
+    /// A trust in one identity provider, of one Domain or of the platform.
+    IdpBindingId;
+    /// An invitation into one Domain.
+    InvitationId;
     /// A bootstrap token or an API token.
     TokenId;
     /// A signed event envelope; also its `Nats-Msg-Id`.

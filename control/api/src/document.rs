@@ -100,7 +100,12 @@ fn parameters(operation: &Operation) -> Vec<Value> {
         };
         json!({ "in": "path", "name": name, "required": true, "schema": schema })
     });
-    let others = |place: &'static str| move |(name, description, schema): &(&'static str, &'static str, _)| json!({ "in": place, "name": name, "required": false, "description": description, "schema": schema });
+    let others = |place: &'static str| {
+        move |(name, description, schema): &(&'static str, &'static str, _)| {
+            let required = place == "query" && operation.required_queries.contains(name);
+            json!({ "in": place, "name": name, "required": required, "description": description, "schema": schema })
+        }
+    };
     path.chain(operation.query.iter().map(others("query")))
         .chain(operation.headers.iter().map(others("header")))
         .collect()

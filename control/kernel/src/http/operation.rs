@@ -154,6 +154,8 @@ pub struct Operation {
     pub body: Option<BodyRules>,
     /// Query parameters: name, what it is, schema.
     pub query: Vec<(&'static str, &'static str, RefOr<Schema>)>,
+    /// Names of query parameters that must be there; the handler refuses their absence.
+    pub required_queries: Vec<&'static str>,
     /// Request headers that mean something here: name, what it is, schema.
     pub headers: Vec<(&'static str, &'static str, RefOr<Schema>)>,
     /// A body for the document only, where another tier reads it: media type and schema.
@@ -205,6 +207,7 @@ impl Operation {
                 own_throttle: None,
                 body: None,
                 query: Vec::new(),
+                required_queries: Vec::new(),
                 headers: Vec::new(),
                 documented_body: None,
                 successes: Vec::new(),
@@ -278,6 +281,13 @@ impl OperationBuilder {
     pub fn query(mut self, name: &'static str, description: &'static str, schema: RefOr<Schema>) -> Self {
         self.operation.query.push((name, description, schema));
         self
+    }
+
+    /// A query parameter that must be there; the handler refuses its absence.
+    #[must_use]
+    pub fn required_query(mut self, name: &'static str, description: &'static str, schema: RefOr<Schema>) -> Self {
+        self.operation.required_queries.push(name);
+        self.query(name, description, schema)
     }
 
     /// A request header that means something here.
