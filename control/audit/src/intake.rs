@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::log::PgAuditLog;
 use crate::model::Enlistment;
-use crate::store;
+use crate::store::intake as store;
 
 const DURABLE: &str = "control-audit-intake";
 const DAY: Duration = Duration::from_secs(24 * 3_600);

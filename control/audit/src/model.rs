@@ -1,6 +1,6 @@
 //! What a pending row says. Pure.
 
-use plexsphere_kernel::audit::RequestContext;
+use plexsphere_kernel::audit::{CaveatNames, RequestContext};
 use plexsphere_kernel::{AuditRecord, Outcome};
 use plexsphere_wire::intake::AuditIntake;
 use plexsphere_wire::{CorrelationId, DenialReason, DomainId, Timestamp};
@@ -18,6 +18,10 @@ const MAX_USER_AGENT_BYTES: usize = 256;
 const MAX_OBJECT_ID_BYTES: usize = 256;
 /// Object types that are persons: their ids are replaced by pseudonyms, for an id in hashed bytes cannot be erased.
 const PERSONS: [&str; 2] = ["user", "identity"];
+
+/// Actions that begin a chain. A fresh chain's first row is one of them, whatever was enlisted around it.
+pub(crate) const GENESIS_ACTIONS: [&str; 2] = [CREATE_DOMAIN, "platform.bootstrap"];
+const CREATE_DOMAIN: &str = "domain.create";
 
 /// The anchor of a chain.
 #[must_use]
@@ -37,6 +41,7 @@ pub(crate) struct Enlistment {
     pub(crate) context: RequestContext,
     pub(crate) occurred_at: Timestamp,
     pub(crate) repeated: u32,
+    pub(crate) caveats: CaveatNames,
 }
 
 /// A relation or object type outside the permitted form.
@@ -47,7 +52,7 @@ pub(crate) struct NotAName;
 impl From<AuditRecord> for Enlistment {
     fn from(record: AuditRecord) -> Self {
         Self {
-            chain: anchor(record.domain),
+            chain: residence(&record),
             subject: record.subject.uuid(),
             relation: record.relation,
             object_type: record.object.kind.to_owned(),
@@ -60,6 +65,7 @@ impl From<AuditRecord> for Enlistment {
             context: record.context,
             occurred_at: record.occurred_at,
             repeated: 0,
+            caveats: CaveatNames::default(),
         }
     }
 }
@@ -77,8 +83,17 @@ impl From<AuditIntake> for Enlistment {
             context: RequestContext { ip: intake.client_ip, user_agent: intake.user_agent },
             occurred_at: intake.occurred_at,
             repeated: intake.repeated,
+            caveats: CaveatNames::default(),
         }
     }
+}
+
+/// A Domain's creation is the first row of its own chain, wherever its maker belongs; a refused one has no chain yet.
+fn residence(record: &AuditRecord) -> Uuid {
+    let created =
+        record.relation == CREATE_DOMAIN && record.outcome == Outcome::Granted && record.object.kind == "domain";
+    let own = if created { record.object.id.parse::<DomainId>().ok() } else { None };
+    anchor(own.or(record.domain))
 }
 
 const fn reason_word(reason: DenialReason) -> &'static str {
@@ -112,6 +127,11 @@ impl Enlistment {
             cut(user_agent, MAX_USER_AGENT_BYTES);
         }
         Ok(self)
+    }
+
+    /// The caveats as canonical JSON: members and array items are sorted, and no name needs an escape.
+    pub(crate) fn caveat_names(&self) -> String {
+        serde_json::to_string(self.caveats.names()).unwrap_or_else(|_| "{}".to_owned())
     }
 }
 
@@ -157,7 +177,18 @@ mod tests {
             context: RequestContext { ip: None, user_agent: Some("é".repeat(1_000)) },
             occurred_at: now,
             repeated: 0,
+            caveats: CaveatNames::default(),
         }
+    }
+
+    #[test]
+    fn caveats_leave_names_only_sorted_and_once() {
+        let mut row = enlistment("node", "n");
+        for (caveat, parameter) in [("from_cidr", "b"), ("from_cidr", "a"), ("active", "now"), ("from_cidr", "b")] {
+            row.caveats.add(caveat, parameter).unwrap();
+        }
+        assert!(row.caveats.add("from_cidr", "10.0.0.0/8").is_err());
+        assert_eq!(row.caveat_names(), r#"{"active":["now"],"from_cidr":["a","b"]}"#);
     }
 
     #[test]

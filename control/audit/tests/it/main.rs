@@ -9,5 +9,13 @@
 )]
 
 mod enlisting;
+mod erasing;
 mod intake;
+mod migrating;
+mod mirroring;
+mod reading;
 mod rig;
+mod sequencing;
+mod statements;
+mod tampering;
+mod verifying;

@@ -1,0 +1,178 @@
+//! SQL of heads, entries and what is erasable.
+
+use std::collections::HashMap;
+
+use plexsphere_kernel::{Fault, Tx};
+use sqlx::{PgPool, Row as _};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::chain::{Hash, Head, fixed};
+use crate::store::pending::Taken;
+
+pub(super) const STATEMENTS: &[&str] = &[
+    FOUND,
+    LOCK,
+    LOCK_OR_SKIP,
+    HEAD,
+    HEADS,
+    APPEND,
+    MOVE,
+    MAP,
+    KEEP_CONTEXTS,
+    TOMBSTONES,
+    BURY,
+    COUNT_ERASURE,
+    DROP_CONTEXTS,
+];
+
+const FOUND: &str = "INSERT INTO audit.chain_heads (chain) VALUES ($1) ON CONFLICT DO NOTHING";
+const LOCK_OR_SKIP: &str =
+    "SELECT last_seq, last_hash, erasures FROM audit.chain_heads WHERE chain = $1 FOR UPDATE SKIP LOCKED";
+const LOCK: &str = "SELECT last_seq, last_hash, erasures FROM audit.chain_heads WHERE chain = $1 FOR UPDATE";
+const HEAD: &str = "SELECT last_seq, last_hash FROM audit.chain_heads WHERE chain = $1";
+const HEADS: &str = "SELECT chain, last_seq FROM audit.chain_heads WHERE $1::uuid IS NULL OR chain > $1 \
+     ORDER BY chain LIMIT $2";
+const APPEND: &str = "INSERT INTO audit.entries (chain, seq, entry, subject, relation, object_type, object_id, reason, \
+     caveat_names, correlation_id, ctx, occurred_at, repeated, prev_hash, entry_hash, canonical) \
+     SELECT $1, * FROM unnest($2::bigint[], $3::uuid[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], \
+     $9::text[], $10::text[], $11::bytea[], $12::timestamptz[], $13::integer[], $14::bytea[], $15::bytea[], \
+     $16::bytea[])";
+const MOVE: &str = "UPDATE audit.chain_heads SET last_seq = $2, last_hash = $3 WHERE chain = $1";
+/// A tombstone is a row as well, so nothing that was erased comes back.
+const MAP: &str = "INSERT INTO audit.subject_pii (chain, pseudonym, subject_id) \
+     SELECT $1, * FROM unnest($2::bytea[], $3::uuid[]) ON CONFLICT DO NOTHING";
+const KEEP_CONTEXTS: &str = "INSERT INTO audit.request_contexts (entry, salt, ip, user_agent) \
+     SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[])";
+const TOMBSTONES: &str = "SELECT pseudonym, erased_at FROM audit.subject_pii \
+     WHERE chain = $1 AND pseudonym = ANY($2) AND erased_at IS NOT NULL";
+const BURY: &str = "INSERT INTO audit.subject_pii (chain, pseudonym, subject_id, erased_at) VALUES ($1, $2, NULL, $3) \
+     ON CONFLICT (chain, pseudonym) DO UPDATE SET subject_id = NULL, erased_at = $3";
+const COUNT_ERASURE: &str = "UPDATE audit.chain_heads SET erasures = erasures + 1 WHERE chain = $1";
+const DROP_CONTEXTS: &str = "DELETE FROM audit.request_contexts WHERE entry IN \
+     (SELECT entry FROM audit.entries WHERE chain = $1 AND subject = $2)";
+
+/// A head whose lock we hold.
+pub(crate) struct LockedHead {
+    pub(crate) head: Head,
+    /// Whether an identity was ever erased on this chain.
+    pub(crate) has_tombstones: bool,
+}
+
+/// A row with its place and hashes.
+pub(crate) struct Linked {
+    pub(crate) seq: i64,
+    pub(crate) taken: Taken,
+    pub(crate) prev_hash: Hash,
+    pub(crate) entry_hash: Hash,
+    pub(crate) canonical: Vec<u8>,
+}
+
+fn locked(row: &sqlx::postgres::PgRow) -> Result<LockedHead, sqlx::Error> {
+    let head = Head { seq: row.try_get(0)?, hash: fixed(row.try_get(1)?) };
+    Ok(LockedHead { head, has_tombstones: row.try_get::<i64, _>(2)? > 0 })
+}
+
+/// Locks a chain's head, making it when the chain is new; `None` when somebody else holds it.
+pub(crate) async fn lock_or_skip(tx: &mut Tx, chain: Uuid) -> Result<Option<LockedHead>, Fault> {
+    for _ in 0..2 {
+        if let Some(row) = sqlx::query(LOCK_OR_SKIP).bind(chain).fetch_optional(&mut **tx).await? {
+            return Ok(Some(locked(&row)?));
+        }
+        if !found(tx, chain).await? {
+            return Ok(None);
+        }
+    }
+    Ok(None)
+}
+
+/// Locks a chain's head, making it when the chain is new.
+pub(crate) async fn lock(tx: &mut Tx, chain: Uuid) -> Result<LockedHead, Fault> {
+    found(tx, chain).await?;
+    Ok(locked(&sqlx::query(LOCK).bind(chain).fetch_one(&mut **tx).await?)?)
+}
+
+async fn found(tx: &mut Tx, chain: Uuid) -> Result<bool, Fault> {
+    Ok(sqlx::query(FOUND).bind(chain).execute(&mut **tx).await?.rows_affected() == 1)
+}
+
+/// Where a chain ends, if it has begun.
+pub(crate) async fn head<'e>(db: impl sqlx::PgExecutor<'e>, chain: Uuid) -> Result<Option<Head>, Fault> {
+    let row = sqlx::query(HEAD).bind(chain).fetch_optional(db).await?;
+    let read = |row: sqlx::postgres::PgRow| -> Result<Head, sqlx::Error> {
+        Ok(Head { seq: row.try_get(0)?, hash: fixed(row.try_get(1)?) })
+    };
+    Ok(row.map(read).transpose()?)
+}
+
+/// Chains behind `after` with the place of their last row, by anchor.
+pub(crate) async fn heads(pool: &PgPool, after: Option<Uuid>, limit: i64) -> Result<Vec<(Uuid, i64)>, Fault> {
+    Ok(sqlx::query_as(HEADS).bind(after).bind(limit).fetch_all(pool).await?)
+}
+
+/// Appends rows and moves the head behind them.
+pub(crate) async fn append(tx: &mut Tx, chain: Uuid, rows: &[Linked]) -> Result<(), Fault> {
+    let Some(last) = rows.last() else { return Ok(()) };
+    let each = || rows.iter();
+    sqlx::query(APPEND)
+        .bind(chain)
+        .bind(each().map(|row| row.seq).collect::<Vec<_>>())
+        .bind(each().map(|row| row.taken.id).collect::<Vec<_>>())
+        .bind(each().map(|row| row.taken.subject.as_slice()).collect::<Vec<_>>())
+        .bind(each().map(|row| row.taken.relation.as_str()).collect::<Vec<_>>())
+        .bind(each().map(|row| row.taken.object_type.as_str()).collect::<Vec<_>>())
+        .bind(each().map(|row| row.taken.object_id.as_str()).collect::<Vec<_>>())
+        .bind(each().map(|row| row.taken.reason.as_str()).collect::<Vec<_>>())
+        .bind(each().map(|row| row.taken.caveat_names.as_str()).collect::<Vec<_>>())
+        .bind(each().map(|row| row.taken.correlation_id.as_str()).collect::<Vec<_>>())
+        .bind(each().map(|row| row.taken.ctx.as_slice()).collect::<Vec<_>>())
+        .bind(each().map(|row| row.taken.occurred_at).collect::<Vec<_>>())
+        .bind(each().map(|row| row.taken.repeated).collect::<Vec<_>>())
+        .bind(each().map(|row| row.prev_hash.as_slice()).collect::<Vec<_>>())
+        .bind(each().map(|row| row.entry_hash.as_slice()).collect::<Vec<_>>())
+        .bind(each().map(|row| row.canonical.as_slice()).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query(MOVE).bind(chain).bind(last.seq).bind(last.entry_hash.as_slice()).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Writes mappings from pseudonyms to subjects, unless they are there or erased.
+pub(crate) async fn map(tx: &mut Tx, chain: Uuid, subjects: &[(Hash, Uuid)]) -> Result<(), Fault> {
+    let (pseudonyms, ids): (Vec<&[u8]>, Vec<Uuid>) = subjects.iter().map(|(hash, id)| (hash.as_slice(), *id)).unzip();
+    sqlx::query(MAP).bind(chain).bind(pseudonyms).bind(ids).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Keeps where the requests of rows came from.
+pub(crate) async fn keep_contexts(tx: &mut Tx, rows: &[&Taken]) -> Result<(), Fault> {
+    let each = || rows.iter();
+    sqlx::query(KEEP_CONTEXTS)
+        .bind(each().map(|row| row.id).collect::<Vec<_>>())
+        .bind(each().map(|row| row.salt.as_deref()).collect::<Vec<_>>())
+        .bind(each().map(|row| row.ip.as_deref()).collect::<Vec<_>>())
+        .bind(each().map(|row| row.user_agent.as_deref()).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// When the erased ones among `subjects` were erased.
+pub(crate) async fn tombstones(
+    tx: &mut Tx,
+    chain: Uuid,
+    subjects: &[&[u8]],
+) -> Result<HashMap<Hash, OffsetDateTime>, Fault> {
+    let rows = sqlx::query(TOMBSTONES).bind(chain).bind(subjects).fetch_all(&mut **tx).await?;
+    let read =
+        |row: &sqlx::postgres::PgRow| -> Result<_, sqlx::Error> { Ok((fixed(row.try_get(0)?), row.try_get(1)?)) };
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// Puts a tombstone in place of a subject's mapping, and drops where its requests came from.
+pub(crate) async fn bury(tx: &mut Tx, chain: Uuid, subject: &Hash, at: OffsetDateTime) -> Result<(), Fault> {
+    sqlx::query(BURY).bind(chain).bind(subject.as_slice()).bind(at).execute(&mut **tx).await?;
+    sqlx::query(COUNT_ERASURE).bind(chain).execute(&mut **tx).await?;
+    sqlx::query(DROP_CONTEXTS).bind(chain).bind(subject.as_slice()).execute(&mut **tx).await?;
+    Ok(())
+}

@@ -1,0 +1,151 @@
+use plexsphere_kernel::{AuditLog as _, Subject};
+use plexsphere_wire::PrincipalId;
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+
+use crate::rig::{Rig, now, record};
+
+struct Erased {
+    rig: Rig,
+    person: PrincipalId,
+    path: String,
+}
+
+/// A Domain with five rows of a person, and an operator who may erase.
+async fn person_on_a_chain() -> Erased {
+    let rig = Rig::new().await;
+    let person = PrincipalId::mint(now());
+    let domain = rig.domain(Subject::User(person), 5).await;
+    rig.world.caller("manager", &["manage", "auditor"]);
+    rig.world.caller("auditor", &["auditor"]);
+    Erased { rig, person, path: format!("/v1/domains/{domain}/audit") }
+}
+
+impl Erased {
+    async fn erase(&self, bearer: &str, id: &str) -> crate::rig::Answer {
+        self.rig.post(bearer, &format!("{}/erase-identity", self.path), json!({ "identity_id": id })).await
+    }
+
+    async fn entries(&self) -> Vec<serde_json::Value> {
+        let page = self.rig.get("auditor", &format!("{}/entries", self.path)).await;
+        page.body["items"].as_array().unwrap().clone()
+    }
+
+    async fn verifies(&self) -> bool {
+        let verdict = self.rig.call("auditor", "POST", &format!("{}/verify", self.path), None).await;
+        verdict.body["ok"].as_bool().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn an_erasure_forgets_the_person_and_the_addresses_and_no_hash() {
+    let world = person_on_a_chain().await;
+    let before = world.entries().await;
+    assert_eq!(before[0]["subject"]["identity_id_ref"], json!(world.person));
+    assert_eq!(before[0]["request_context"]["ip"], "192.0.2.7");
+    let answer = world.erase("manager", &world.person.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.raw);
+    assert_eq!(answer.body["subject_pseudonym"], before[0]["subject"]["pseudonym"]);
+    assert!(world.verifies().await);
+    world.rig.sequence().await;
+    let after = world.entries().await;
+    for (old, new) in before.iter().zip(&after) {
+        assert_eq!(
+            (&old["entry_hash"], &old["subject"]["pseudonym"]),
+            (&new["entry_hash"], &new["subject"]["pseudonym"])
+        );
+        assert_eq!(new["subject"].get("identity_id_ref"), None);
+        assert_eq!(new["request_context"], json!({}));
+    }
+    let own = after.iter().find(|entry| entry["relation"] == "audit.erase-identity").unwrap();
+    let object = json!({ "type": "audit_subject", "id": answer.body["subject_pseudonym"] });
+    assert_eq!((&own["object"], &own["occurred_at"]), (&object, &answer.body["erased_at"]));
+    assert_eq!(own["request_context"]["ip"], "198.51.100.4", "the operator's own row keeps where it came from");
+    let everything = format!("SELECT count(*) FROM audit.subject_pii WHERE subject_id = '{}'", world.person.uuid());
+    assert_eq!(world.rig.count(&everything).await, 0);
+    assert_eq!(world.rig.count("SELECT count(*) FROM kernel.outbox WHERE event_name = 'IdentityErased'").await, 1);
+}
+
+#[tokio::test]
+async fn an_erasure_is_repeatable_and_tells_nobody_who_was_ever_there() {
+    let world = person_on_a_chain().await;
+    for id in [world.person.to_string(), world.person.to_string(), PrincipalId::mint(now()).to_string()] {
+        assert_eq!(world.erase("manager", &id).await.status, 200);
+    }
+    assert!(world.verifies().await);
+}
+
+/// I9, also for rows that were enlisted before and commit after.
+#[tokio::test]
+async fn an_erased_person_who_acts_again_keeps_the_pseudonym_and_is_not_mapped_again() {
+    let world = person_on_a_chain().await;
+    let rig = &world.rig;
+    let domain = world.path.split('/').nth(3).unwrap().parse().unwrap();
+    let mut late = rig.db.begin().await.unwrap();
+    rig.log.record(&mut late, record(Some(domain), Subject::User(world.person))).await.unwrap();
+    rig.log.record_alone(record(Some(domain), Subject::User(world.person))).await.unwrap();
+    let erased = world.erase("manager", &world.person.to_string()).await;
+    late.commit().await.unwrap();
+    rig.clock.advance(std::time::Duration::from_secs(1));
+    let mut again = record(Some(domain), Subject::User(world.person));
+    again.occurred_at = plexsphere_kernel::Clock::now(rig.clock.as_ref());
+    rig.log.record_alone(again).await.unwrap();
+    rig.sequence().await;
+    let entries = world.entries().await;
+    let of_person: Vec<_> =
+        entries.iter().filter(|entry| entry["subject"]["pseudonym"] == erased.body["subject_pseudonym"]).collect();
+    assert_eq!(of_person.len(), 8);
+    assert!(of_person.iter().all(|entry| entry["subject"].get("identity_id_ref").is_none()));
+    let with_address = of_person.iter().filter(|entry| entry["request_context"].get("ip").is_some()).count();
+    assert_eq!(with_address, 1, "only what came after the erasure brings an address");
+    assert!(world.verifies().await);
+}
+
+#[tokio::test]
+async fn who_erases_themselves_leaves_nothing_behind_either() {
+    let world = person_on_a_chain().await;
+    let own = world.rig.world.caller("self", &["manage"]);
+    assert_eq!(world.erase("self", &own.to_string()).await.status, 200);
+    let row = world.entries().await.into_iter().find(|entry| entry["relation"] == "audit.erase-identity").unwrap();
+    assert_eq!((row["subject"].get("identity_id_ref"), &row["request_context"]), (None, &json!({})));
+    let left = format!("SELECT count(*) FROM audit.subject_pii WHERE subject_id = '{}'", own.uuid());
+    assert_eq!(world.rig.count(&left).await, 0);
+}
+
+#[tokio::test]
+async fn an_auditor_may_not_erase_and_a_request_that_names_nobody_is_refused() {
+    let world = person_on_a_chain().await;
+    assert_eq!(world.erase("auditor", &world.person.to_string()).await.refusal(), (403, "permission_denied"));
+    let path = format!("{}/erase-identity", world.path);
+    for bad in [
+        json!({}),
+        json!({ "identity_id": "alice" }),
+        json!({ "identity_id": "00000000-0000-0000-0000-000000000000" }),
+        json!({ "identity_id": null }),
+        json!({ "identity_id": world.person, "reason": "asked" }),
+        json!([]),
+    ] {
+        let answer = world.rig.post("manager", &path, bad.clone()).await;
+        assert_eq!(answer.refusal(), (400, "invalid_erase_request"), "{bad}");
+    }
+    let empty = world.rig.call("manager", "POST", &path, Some(String::new())).await;
+    assert_eq!(empty.refusal(), (400, "invalid_erase_request"));
+    let unknown = format!("/v1/domains/{}/audit/erase-identity", PrincipalId::mint(now()));
+    let body = json!({ "identity_id": world.person });
+    assert_eq!(world.rig.post("manager", &unknown, body.clone()).await.refusal(), (404, "domain_not_found"));
+    assert_eq!(world.rig.post("auditor", &unknown, body.clone()).await.refusal(), (403, "permission_denied"));
+    assert_eq!(world.rig.post("manager", "/v1/platform/audit/erase-identity", body).await.status, 200);
+    let mapped =
+        AssertSqlSafe(format!("SELECT count(*) FROM audit.subject_pii WHERE subject_id = '{}'", world.person.uuid()));
+    let left: i64 = sqlx::query_scalar(mapped).fetch_one(&world.rig.database.pool()).await.unwrap();
+    assert_eq!(left, 1, "the platform's chain is another one");
+}
+
+#[tokio::test]
+async fn the_same_person_has_another_pseudonym_on_another_chain() {
+    let rig = Rig::new().await;
+    let person = Subject::User(PrincipalId::mint(now()));
+    rig.domain(person, 1).await;
+    rig.domain(person, 1).await;
+    assert_eq!(rig.count("SELECT count(DISTINCT subject) FROM audit.entries").await, 2);
+}
