@@ -49,6 +49,9 @@ enum Command {
     /// Look after telemetry.
     #[command(subcommand)]
     Obs(ObsCommand),
+    /// Look at audit chains.
+    #[command(subcommand)]
+    Audit(AuditCommand),
 }
 
 #[derive(Subcommand)]
@@ -117,6 +120,18 @@ enum ObsCommand {
         /// Only of this Node.
         #[arg(long)]
         node: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Check exported segments by themselves: no database, no key, no network. Ends with 3 when a chain does not hold.
+    Verify {
+        /// A segment, or a folder: the segments of one folder are one chain.
+        #[arg(long)]
+        export: PathBuf,
+        #[command(flatten)]
+        output: OutputArgs,
     },
 }
 
@@ -215,6 +230,7 @@ fn dispatch(command: Command) -> Result<ExitCode, String> {
         }
         Command::Doctor(output) => Ok(commands::doctor(output.output)),
         Command::Signing(command) => role(&command.config(), move |config| commands::signing(config, command)),
+        Command::Audit(AuditCommand::Verify { export, output }) => commands::audit::verify(&export, output.output),
         Command::Obs(ObsCommand::ReplayDead { config, consumer, domain }) => {
             role(&config, move |config| commands::replay_dead(config, consumer, domain))
         }

@@ -1,5 +1,6 @@
 //! Commands that do one thing and end.
 
+pub(crate) mod audit;
 mod signing;
 
 use std::path::Path;

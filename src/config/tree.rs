@@ -96,6 +96,8 @@ pub struct ControlConfig {
     pub bootstrap_token_file: Option<PathBuf>,
     /// How long the first administrator's token is good, in seconds.
     pub bootstrap_token_ttl_seconds: u32,
+    /// Where audit chains are copied to: `s3://…` or `file:///…` with `{chain}` in it; absent: nowhere.
+    pub audit_mirror: Option<String>,
     /// How long a signing key is believed after its successor took over, in hours, 1 to 168.
     pub signing_transition_hours: u32,
     /// The age at which a signing key is rotated, in days; 0 never, for fleets whose Nodes never enrol again.
@@ -160,6 +162,7 @@ impl Default for ControlConfig {
             environment: "prod".to_owned(),
             bootstrap_token_file: None,
             bootstrap_token_ttl_seconds: 3_600,
+            audit_mirror: None,
             signing_transition_hours: 24,
             signing_max_age_days: 90,
         }

@@ -11,7 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use plexsphere_api::{Api, BuildInfo, Health};
-use plexsphere_audit::{AuditIntakeConsumer, AuditIntakeSweeper, AuditKey, PgAuditLog};
+use plexsphere_audit::{
+    Audit, AuditIntakeConsumer, AuditIntakeSweeper, AuditKey, AuditParts, MirrorPlace, PgAuditLog,
+};
 use plexsphere_identity::{Deps, Identity, IdentityConfig, NodeReader, Sweeper, TokenPepper};
 use plexsphere_kernel::custody::{SealedRows, WrapKeyRing};
 use plexsphere_kernel::http::pipeline::Throttle;
@@ -31,6 +33,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::{Started, bus, run_alone};
 use crate::commands::sentence;
@@ -89,6 +92,7 @@ pub(crate) async fn start(
 
 /// Everything that the role is made of.
 struct Contexts {
+    audit: Audit,
     identity: Identity,
     mesh: Mesh,
     gates: Arc<Gates>,
@@ -122,6 +126,7 @@ impl Contexts {
         let audit_key = AuditKey::parse(&data_encoding::HEXLOWER.encode(keys.derive("audit").as_slice()))
             .map_err(|error| error.to_string())?;
         let secrets = (TokenPepper::new(*keys.derive("token")), CursorCodec::new(*keys.derive("cursor"), None));
+        let audit_cursors = keys.derive("audit-cursor");
         let deployment = deployment(&keys);
         let ground = Ground {
             audit: Arc::new(PgAuditLog::new(db.clone(), audit_key, Arc::clone(&clock))),
@@ -133,6 +138,8 @@ impl Contexts {
             deployment,
         };
         let signing = ground.signing(config, keys.signing_ring, probes).await?;
+        let mut audit = ground.audit(config, audit_cursors, &signing, registry)?;
+        audit.add_tasks(&mut tasks);
         let mesh = ground.mesh();
         let flush = ground.projection(&signing, &mut tasks);
         let identity = ground.identity(&mesh, &signing, secrets, flush);
@@ -152,12 +159,13 @@ impl Contexts {
             clock: ground.clock,
             throttle: Throttle::default(),
         });
-        Ok(Self { identity, mesh, gates, tasks })
+        Ok(Self { audit, identity, mesh, gates, tasks })
     }
 
     fn router(&self, probes: &Probes) -> Result<Router, String> {
         let mut operations = self.identity.operations();
         operations.extend(self.mesh.operations());
+        operations.extend(self.audit.operations());
         let health = Health::new(probes.clone(), &["database", "migrations"]);
         let api = Api::new(operations, &self.gates, health, build_info()).map_err(|error| error.to_string())?;
         let internal = plexsphere_kernel::http::serve(vec![authorize_node_events()], &self.gates);
@@ -177,6 +185,23 @@ impl Ground {
         Signing::open(signing_config(config, self.deployment), parts)
             .await
             .map_err(|error| format!("signing cannot start: {}", sentence(&error)))
+    }
+
+    fn audit(
+        &self,
+        config: &Config,
+        cursor_key: Zeroizing<[u8; 32]>,
+        signing: &Arc<Signing>,
+        registry: &mut Registry,
+    ) -> Result<Audit, String> {
+        let mirror = config.control.audit_mirror.as_deref().map(MirrorPlace::parse).transpose();
+        let parts = AuditParts {
+            log: Arc::clone(&self.audit),
+            domains: Arc::clone(signing) as Arc<dyn DomainEntries>,
+            cursor_key,
+            mirror: mirror.map_err(|error| format!("`control.audit_mirror` is not usable: {error}"))?,
+        };
+        Ok(Audit::new(parts, registry))
     }
 
     fn mesh(&self) -> Mesh {

@@ -95,6 +95,8 @@ fn parameters(operation: &Operation) -> Vec<Value> {
     let path = path.map(|name| {
         let schema = if name == "id" || name.ends_with("_id") {
             json!({ "type": "string", "format": "uuid" })
+        } else if name == "seq" {
+            json!({ "type": "integer", "format": "int64", "minimum": 1 })
         } else {
             json!({ "type": "string" })
         };

@@ -22,6 +22,7 @@ pub(crate) struct Copied {
 /// One tuple's columns.
 type Fields<'a> = [&'a [u8]; COLUMNS];
 
+#[expect(clippy::large_enum_variant, reason = "it lives for one turn of a loop, and a box would cost each row")]
 enum Next<'a> {
     Tuple(Fields<'a>, usize),
     End,
