@@ -88,11 +88,22 @@ pub(crate) enum SigningCommand {
         #[arg(long)]
         force: bool,
     },
+    /// Destroy a compromised key at once. Nodes that received it at enrolment hear no more events until they enrol again.
+    Destroy {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The Domain.
+        #[arg(long)]
+        domain: String,
+        /// The key's id, as `signing list` prints it.
+        #[arg(long)]
+        key: String,
+    },
 }
 
 impl SigningCommand {
     fn config(&self) -> ConfigArgs {
-        let (Self::List { config, .. } | Self::Rotate { config, .. }) = self;
+        let (Self::List { config, .. } | Self::Rotate { config, .. } | Self::Destroy { config, .. }) = self;
         config.clone()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use plexsphere_audit::{AuditKey, PgAuditLog};
 use plexsphere_kernel::{Clock as _, Database, Probes, Subject, SystemClock};
-use plexsphere_signing::{Rotation, Signing, SigningParts};
+use plexsphere_signing::{Destruction, Rotation, Signing, SigningParts};
 use plexsphere_wire::intake::COMMAND_LINE;
 use plexsphere_wire::{CorrelationId, DomainId};
 use serde_json::json;
@@ -27,6 +27,7 @@ pub(crate) async fn signing(config: Config, command: SigningCommand) -> Result<(
     match command {
         SigningCommand::List { domain, output, .. } => list(&signing, &domain, output.output).await,
         SigningCommand::Rotate { domain, force, .. } => rotate(&signing, &domain, force).await,
+        SigningCommand::Destroy { domain, key, .. } => destroy(&signing, &domain, key).await,
     }
 }
 
@@ -92,6 +93,18 @@ async fn rotate(signing: &Signing, domain: &str, force: bool) -> Result<(), Stri
         "previous_key_id": rotated.previous_kid,
         "transition_expires": rotated.transition_expires,
     }));
+    Ok(())
+}
+
+async fn destroy(signing: &Signing, domain: &str, kid: String) -> Result<(), String> {
+    let destruction = Destruction {
+        domain: parse(domain)?,
+        kid: kid.clone(),
+        actor: Subject::System(COMMAND_LINE),
+        correlation_id: CorrelationId::mint(SystemClock.now()),
+    };
+    let successor = signing.destroy(destruction).await.map_err(|error| sentence(&error))?;
+    say(json!({ "destroyed_key_id": kid, "key_id": successor }));
     Ok(())
 }
 

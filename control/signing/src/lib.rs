@@ -23,7 +23,9 @@ mod tasks;
 
 pub use announcer::SigningAnnouncer;
 pub use model::{KeyEvent, KeyLineError, KeyState, NoTransition, kid_for};
-pub use service::{KeyInfo, RotateError, Rotated, Rotation, Signing, SigningConfig, SigningParts};
+pub use service::{
+    DestroyError, Destruction, KeyInfo, RotateError, Rotated, Rotation, Signing, SigningConfig, SigningParts,
+};
 #[doc(hidden)]
 pub use store::STATEMENTS;
 pub use tasks::{SigningRetireSweeper, SigningRotation, SigningSelfcheck};

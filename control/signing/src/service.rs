@@ -1,5 +1,6 @@
 //! The signing keys of all Domains: made, rotated, announced and lent out.
 
+mod destroy;
 mod keys;
 mod lend;
 mod rotate;
@@ -25,6 +26,7 @@ use uuid::Uuid;
 use crate::model::{KeyLine, KeyState, PublicHalf, kid_for};
 use crate::store;
 
+pub use destroy::{DestroyError, Destruction};
 pub use rotate::{RotateError, Rotated, Rotation};
 
 /// The signing context as the subject of audit rows.

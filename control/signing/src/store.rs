@@ -24,6 +24,8 @@ const SUPERSEDE: &str = "UPDATE signing.keys SET state = 'previous', transition_
      WHERE domain_id = $1 AND kid = $2 AND state = 'current'";
 const RETIRE: &str = "UPDATE signing.keys SET state = 'retired', retired_at = $3 \
      WHERE domain_id = $1 AND kid = $2 AND state = 'previous'";
+const DESTROY: &str = "UPDATE signing.keys SET state = 'destroyed', wrapped_seed = NULL, wrap_key_version = NULL, \
+     destroyed_at = $3, destroy_reason = 'compromise' WHERE domain_id = $1 AND kid = $2 AND state <> 'destroyed'";
 const EXPIRED: &str = "SELECT domain_id, kid FROM signing.keys \
      WHERE state = 'previous' AND transition_expires <= $1 ORDER BY transition_expires LIMIT $2 FOR UPDATE SKIP LOCKED";
 const ANNOUNCED: &str = "UPDATE signing.domains SET announced_kid = $2, announced_seq = $3 WHERE domain_id = $1";
@@ -38,7 +40,7 @@ const MINTED_SINCE: &str =
     "SELECT count(*) FROM signing.keys WHERE created_by = $1 AND version > 1 AND created_at > $2";
 
 /// Every statement of the context, for the test that prepares them.
-pub const STATEMENTS: [&str; 15] = [
+pub const STATEMENTS: [&str; 16] = [
     LINES,
     PAGE,
     SEED,
@@ -48,6 +50,7 @@ pub const STATEMENTS: [&str; 15] = [
     INSERT,
     SUPERSEDE,
     RETIRE,
+    DESTROY,
     EXPIRED,
     ANNOUNCED,
     SAMPLE,
@@ -55,6 +58,9 @@ pub const STATEMENTS: [&str; 15] = [
     OLD,
     MINTED_SINCE,
 ];
+
+/// The place in the stream of an announced key that stands nowhere in it: beyond every cursor.
+pub(crate) const UNSEEN: u64 = i64::MAX.unsigned_abs();
 
 #[derive(sqlx::FromRow)]
 struct LineRow {
@@ -161,6 +167,11 @@ pub(crate) async fn supersede(tx: &mut Tx, domain: DomainId, kid: &str, expires:
 
 pub(crate) async fn retire(tx: &mut Tx, domain: DomainId, kid: &str, now: Timestamp) -> Result<(), Fault> {
     one(sqlx::query(RETIRE).bind(domain.uuid()).bind(kid).bind(now.inner()).execute(&mut **tx).await?)
+}
+
+/// Ends a key of whatever state; its private half is gone.
+pub(crate) async fn destroy(tx: &mut Tx, domain: DomainId, kid: &str, now: Timestamp) -> Result<(), Fault> {
+    one(sqlx::query(DESTROY).bind(domain.uuid()).bind(kid).bind(now.inner()).execute(&mut **tx).await?)
 }
 
 pub(crate) async fn announce(tx: &mut Tx, domain: DomainId, kid: &str, sequence: u64) -> Result<(), Fault> {

@@ -11,7 +11,7 @@ use plexsphere_kernel::directory::mark_domain;
 use plexsphere_kernel::{AuditRecord, EnvelopeSigner, ObjectRef, Outcome, SignerFault, Subject, Tx};
 use plexsphere_wire::envelope::{Envelope, EnvelopeError, EventType, Unsigned, attach_signature, sign};
 use plexsphere_wire::{CorrelationId, DenialReason, DomainId, EnvelopeId};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{SIGNING_SUBJECT, Signing, encoded, unavailable};
 use crate::model::{KeyLine, KeyState};
@@ -22,7 +22,7 @@ const ISSUED_AT_TOLERANCE: Duration = Duration::from_secs(60);
 
 impl Signing {
     /// Reads what shall be signed and refuses what is not an envelope of this Domain, kid and time.
-    fn inspect(&self, domain: DomainId, kid: &str, canonical: &[u8]) -> Result<(), SignerFault> {
+    fn inspect(&self, domain: DomainId, kid: &str, canonical: &[u8]) -> Result<Unsigned, SignerFault> {
         // The one parser of envelopes checks member set, order and escapes; it wants a signature, and any will do.
         let envelope = Envelope::parse(&attach_signature(canonical, &[0; 64])).map_err(|error| match error {
             EnvelopeError::UnknownType => SignerFault::Refused("a type outside the taxonomy"),
@@ -38,7 +38,7 @@ impl Signing {
         if envelope.unsigned.issued_at.distance(self.now()) > ISSUED_AT_TOLERANCE {
             return Err(SignerFault::Untimely);
         }
-        Ok(())
+        Ok(envelope.unsigned)
     }
 
     /// Whether the relay may sign with `kid`: it is the announced key of the Domain, and not destroyed.
@@ -55,6 +55,22 @@ impl Signing {
         }
     }
 
+    /// A rotation to a key that was destroyed while its event waited is announced to nobody: whoever believes the new key
+    /// would take the destroyed one from it.
+    async fn vouched_for(&self, envelope: &Unsigned) -> Result<(), SignerFault> {
+        if envelope.event != EventType::SigningKeyRotated {
+            return Ok(());
+        }
+        let payload: Value = serde_json::from_str(&envelope.payload).unwrap_or_default();
+        let kid = payload.get("key_id").and_then(Value::as_str);
+        let kid = kid.ok_or(SignerFault::Refused("a rotation that names no key"))?;
+        match self.fresh_line(envelope.domain).await?.key(kid).map(|key| key.state) {
+            None => Err(SignerFault::Refused("a rotation to a key that is not the domain's")),
+            Some(KeyState::Destroyed) => Err(SignerFault::Destroyed),
+            Some(KeyState::Current | KeyState::Previous | KeyState::Retired) => Ok(()),
+        }
+    }
+
     fn at_home(&self) -> Result<(), SignerFault> {
         if self.at_home.load(Ordering::Acquire) {
             Ok(())
@@ -65,8 +81,9 @@ impl Signing {
 
     async fn try_sign(&self, domain: DomainId, kid: &str, canonical: &[u8]) -> Result<[u8; 64], SignerFault> {
         self.at_home()?;
-        self.inspect(domain, kid, canonical)?;
+        let envelope = self.inspect(domain, kid, canonical)?;
         self.permitted(domain, kid).await?;
+        self.vouched_for(&envelope).await?;
         Ok(self.unwrapped(domain, kid).await?.sign(canonical).to_bytes())
     }
 

@@ -9,6 +9,7 @@
 )]
 
 mod custody;
+mod destruction;
 mod lending;
 mod rig;
 mod rotation;
