@@ -2,6 +2,7 @@
 
 mod fetch;
 mod find;
+mod node;
 mod pins;
 mod unpack;
 
@@ -14,6 +15,7 @@ use crate::paths::Paths;
 use crate::progress::Progress;
 
 pub(crate) use fetch::install_hint;
+pub use node::NodePackages;
 pub use pins::Pin;
 
 /// A server this machine may need.
@@ -27,6 +29,8 @@ pub enum Artifact {
     OpenBao,
     /// SeaweedFS: `weed`, an object store. Optional.
     SeaweedFs,
+    /// Node.js: `node` with npm, which runs the identity provider of the tests. Optional.
+    Node,
 }
 
 impl Artifact {
@@ -38,6 +42,7 @@ impl Artifact {
             Self::Nats => "nats-server",
             Self::OpenBao => "bao",
             Self::SeaweedFs => "weed",
+            Self::Node => "node",
         }
     }
 
@@ -49,6 +54,7 @@ impl Artifact {
             Self::Nats => Version::new(2, 15, 0),
             Self::OpenBao => Version::new(2, 2, 0),
             Self::SeaweedFs => Version::new(3, 60, 0),
+            Self::Node => Version::new(20, 19, 0),
         }
     }
 }
@@ -227,6 +233,7 @@ mod tests {
         let read = |text| Version::find_in(text).map(|version| version.to_string());
         assert_eq!(read("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)").as_deref(), Some("15.18.0"));
         assert_eq!(read("nats-server: v2.15.1").as_deref(), Some("2.15.1"));
+        assert_eq!(read("v24.19.0\n").as_deref(), Some("24.19.0"));
         assert_eq!(read("OpenBao v2.7.2 (9e0a0d3c), committed 2026-10-26").as_deref(), Some("2.7.2"));
         assert_eq!(read("postgres (PostgreSQL) 19devel.x"), None);
         assert!(Version::new(2, 9, 30) < Version::new(2, 15, 0));

@@ -63,6 +63,14 @@ pub enum LocalError {
         /// What was wrong with it.
         reason: String,
     },
+    /// npm could not install what a lock file pins.
+    #[error("the packages of {name} cannot be had (is this machine offline?): {reason}")]
+    Packages {
+        /// What they are for.
+        name: &'static str,
+        /// What npm said, or what is wrong with the lock file.
+        reason: String,
+    },
     /// No space left.
     #[error("the disk that holds {} is full; free some space or choose another folder", path.display())]
     DiskFull {

@@ -26,7 +26,7 @@ mod progress;
 mod server;
 mod supervise;
 
-pub use artifacts::{Artifact, Artifacts, Installed, Origin, Pin, Program, Version};
+pub use artifacts::{Artifact, Artifacts, Installed, NodePackages, Origin, Pin, Program, Version};
 pub use doctor::{Check, Outcome, doctor};
 pub use error::LocalError;
 pub use folder::free_port;

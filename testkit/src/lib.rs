@@ -10,6 +10,7 @@
 //! - T3: a failure to start is a panic whose message is the sentence of `plexsphere_local::LocalError`.
 //! - T4: an unexpected WARN or ERROR line fails the test that caused it, when the test holds a [`logs::Guard`].
 //! - T5: a push that Mimir, Loki or a SIEM would refuse is a violation at the [`receiver`], never a pass.
+//! - T6: the OpenID provider is another's, certified, and its packages are pinned by hash.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a testkit reports by failing the test")]
 
 mod bao;
@@ -17,6 +18,7 @@ mod database;
 mod eventually;
 pub mod logs;
 mod message_bus;
+mod openid;
 pub mod receiver;
 mod servers;
 mod walls;
@@ -25,4 +27,5 @@ pub use bao::{TestOpenBao, openbao, openbao_own};
 pub use database::{TestDatabase, TestPostgres, postgres, postgres_own};
 pub use eventually::{Pauses, patience};
 pub use message_bus::{TestNats, nats, nats_own};
+pub use openid::{Browser, OpenIdSettings, TestOpenId, openid, openid_with};
 pub use walls::{Grant, WALLS};

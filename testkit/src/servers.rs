@@ -22,7 +22,7 @@ pub(crate) async fn installed(artifact: Artifact) -> &'static Installed {
         Artifact::Postgres => &POSTGRES,
         Artifact::Nats => &NATS,
         Artifact::OpenBao => &OPENBAO,
-        Artifact::SeaweedFs => panic!("the tests have no SeaweedFS"),
+        Artifact::SeaweedFs | Artifact::Node => panic!("{} is not among the shared servers", artifact.program()),
     };
     let ensure = || async {
         let artifacts = Artifacts::new(&paths());

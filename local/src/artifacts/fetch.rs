@@ -17,7 +17,7 @@ use crate::supervise::{Child, ChildSpec, Exit};
 use super::{Artifact, Origin, Pin, Program, Version, find, unpack};
 
 /// How often a running download is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// The program when its folder is in the cache. A folder there is complete (I2), so its being there is enough.
 pub(super) fn cached(cache: &Path, pin: &Pin) -> Option<Program> {
@@ -96,7 +96,7 @@ fn check_reach(cache: &Path) -> Result<(), LocalError> {
 }
 
 /// Removes what a killed fetch of the same package left; the caller holds the package's lock.
-fn sweep(cache: &Path, prefix: &str) {
+pub(super) fn sweep(cache: &Path, prefix: &str) {
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(prefix) {
             let _ = fs::remove_dir_all(entry.path());
@@ -105,7 +105,7 @@ fn sweep(cache: &Path, prefix: &str) {
 }
 
 /// Waits for the lock; it ends with the returned file.
-fn lock(path: &Path) -> Result<File, LocalError> {
+pub(super) fn lock(path: &Path) -> Result<File, LocalError> {
     let file = File::options()
         .create(true)
         .truncate(false)

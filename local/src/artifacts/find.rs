@@ -25,7 +25,7 @@ pub(super) fn probe(path: &Path, artifact: Artifact, origin: Origin) -> Option<P
     // A link on the PATH may stand apart from its neighbours: PostgreSQL finds its parts from its real place.
     let path = std::fs::canonicalize(path).ok()?;
     let argument = match artifact {
-        Artifact::Postgres | Artifact::Nats => "--version",
+        Artifact::Postgres | Artifact::Nats | Artifact::Node => "--version",
         Artifact::OpenBao | Artifact::SeaweedFs => "version",
     };
     let mut command = Command::new(&path);
@@ -37,6 +37,9 @@ pub(super) fn probe(path: &Path, artifact: Artifact, origin: Origin) -> Option<P
         if let Some(user) = Unprivileged::needed() {
             command.uid(user.uid).gid(user.gid);
         }
+    }
+    if artifact == Artifact::Node {
+        super::node::npm_of(&path)?;
     }
     let output = command.output().ok().filter(|output| output.status.success())?;
     let version = Version::find_in(&String::from_utf8_lossy(&output.stdout))?;

