@@ -89,6 +89,17 @@ pub trait TupleWriter: Send + Sync + 'static {
     /// [`Fault`].
     async fn forget(&self, tx: &mut Tx, object: &ObjectRef) -> Result<(), Fault>;
 
+    /// [`Self::forget`] for many objects that end together. A writer that can do so in one statement does so.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    async fn forget_many(&self, tx: &mut Tx, objects: &[ObjectRef]) -> Result<(), Fault> {
+        for object in objects {
+            self.forget(tx, object).await?;
+        }
+        Ok(())
+    }
+
     /// How many tuples the tuple administration filed under a Project; system tuples do not count.
     ///
     /// # Errors

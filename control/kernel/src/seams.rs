@@ -135,6 +135,18 @@ pub trait MeshMembership: Send + Sync + 'static {
     /// [`Fault`].
     async fn set_policy(&self, tx: &mut Tx, domain: DomainId, policy: ReachabilityPolicy) -> Result<(), Fault>;
 
+    /// Asks every Node of a Domain to reconcile, because something changed that all of them hold.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    async fn request_reconcile(&self, tx: &mut Tx, domain: DomainId, now: Timestamp) -> Result<(), Fault>;
+
+    /// Forgets a Domain that ends without live Nodes: its thresholds, its version, its cooling addresses.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    async fn forget_domain(&self, tx: &mut Tx, domain: DomainId) -> Result<(), Fault>;
+
     /// Allocates an address, inserts Peer and reachability row, and appends `peer_registered` and `peer_psk_assigned`.
     ///
     /// # Errors

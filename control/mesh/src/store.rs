@@ -19,6 +19,7 @@ pub const STATEMENTS: &[&str] = &[
     allocations::FREE,
     domains::SET_POLICY,
     domains::BUMP,
+    domains::FORGET,
     peers::INSERT,
     peers::INSERT_EPOCH,
     peers::FOREIGN_EPOCH,

@@ -94,6 +94,8 @@ kinds! {
     ApiTokenSweeper = "api-token-sweeper", Drop, Retry, None;
     /// Removes bootstrap tokens long past their end.
     BootstrapTokenSweeper = "bootstrap-token-sweeper", Drop, Retry, None;
+    /// Ends invitations whose time is over.
+    InvitationExpirySweeper = "invitation-expiry-sweeper", Drop, RetryUnready, Some("invitation-expiry-sweeper");
     /// Removes Node Secret Keys that were revoked long ago.
     NskRevokedSweeper = "nsk-revoked-sweeper", Drop, Retry, None;
 }

@@ -51,6 +51,14 @@ impl MeshMembership for Membership {
         domains::set_policy(tx, domain, &policy).await
     }
 
+    async fn request_reconcile(&self, tx: &mut Tx, domain: DomainId, now: Timestamp) -> Result<(), Fault> {
+        domains::bump(tx, domain, now).await
+    }
+
+    async fn forget_domain(&self, tx: &mut Tx, domain: DomainId) -> Result<(), Fault> {
+        domains::forget(tx, domain).await
+    }
+
     async fn join(&self, tx: &mut Tx, join: Join) -> Result<Joined, JoinRefusal> {
         allocations::lock(tx, join.domain).await.map_err(|error| {
             if allocations::is_lock_timeout(&error) {

@@ -38,6 +38,18 @@ pub(crate) async fn bump(tx: &mut Tx, domain: DomainId, now: Timestamp) -> Resul
     Ok(())
 }
 
+/// In one statement: what the mesh keeps of a Domain beside its Nodes.
+pub(crate) const FORGET: &str = "
+    WITH cooling AS (DELETE FROM mesh.allocations WHERE domain_id = $1),
+         floors AS (DELETE FROM mesh.allocation_floors WHERE domain_id = $1)
+    DELETE FROM mesh.domains WHERE domain_id = $1";
+
+/// Removes what the mesh keeps of a Domain whose last Node has ended.
+pub(crate) async fn forget(tx: &mut Tx, domain: DomainId) -> Result<(), Fault> {
+    sqlx::query(FORGET).bind(domain.uuid()).execute(&mut **tx).await?;
+    Ok(())
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
