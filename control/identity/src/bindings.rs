@@ -1,0 +1,17 @@
+//! Bindings to identity providers: whom a Domain, or the platform, lets say who a person is.
+
+mod http;
+mod model;
+mod reach;
+mod service;
+mod status;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use model::{BindingOwner, BindingRefusal, IdpBinding, JitPolicy};
+pub use service::Bindings;
+pub use status::{BindingEvent, BindingStatus};
+
+pub(crate) use http::operations;
+pub(crate) use store::{PAGES, STATEMENTS};
