@@ -19,7 +19,9 @@ function newKeys(generation) {
     ['ES256', 'ec', { namedCurve: 'P-256' }],
     ['EdDSA', 'ed25519', {}],
   ];
-  return make.map(([alg, type, options]) => ({
+  // Making an RSA key is what a start takes longest for, so only the one that is used is made.
+  const wanted = make.filter(([alg, type]) => type !== 'rsa' || alg === settings.alg);
+  return wanted.map(([alg, type, options]) => ({
     ...generateKeyPairSync(type, options).privateKey.export({ format: 'jwk' }),
     kid: `${alg}-${generation}`,
     alg,
@@ -49,6 +51,7 @@ function configuration(generation) {
         response_types: [],
         grant_types: ['client_credentials'],
         token_endpoint_auth_method: settings.client_auth,
+        id_token_signed_response_alg: settings.alg,
       },
     ],
     clientAuthMethods: [settings.client_auth],

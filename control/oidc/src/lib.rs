@@ -18,6 +18,7 @@
 
 mod address;
 mod assurance;
+mod cached;
 mod endpoint;
 mod fetch;
 mod flow;

@@ -6,11 +6,12 @@ use std::time::Duration;
 use plexsphere_wire::{Code, Timestamp};
 use serde_json::Value;
 
+use crate::cached::Cached;
 use crate::fetch::{Fetch, FetchError};
 use crate::json::{self, JsonFault, Object};
 use crate::jws::Header;
 use crate::kept::Kept;
-use crate::keys::cache::{FAILURE_KEPT, KeyCache, NoKey, Source, Wanted};
+use crate::keys::cache::{KeyCache, NoKey, Source, Wanted};
 use crate::keys::{PublicKey, Purpose};
 use crate::token::TokenRefusal;
 
@@ -184,14 +185,8 @@ pub struct Providers {
 
 #[derive(Debug, Default)]
 struct Entry {
-    document: tokio::sync::Mutex<Document>,
+    document: Cached<Discovery>,
     keys: KeyCache,
-}
-
-#[derive(Debug, Default)]
-struct Document {
-    read: Option<(Arc<Discovery>, Timestamp)>,
-    failed: Option<(ProviderError, Timestamp)>,
 }
 
 impl Providers {
@@ -213,18 +208,14 @@ impl Providers {
     /// [`ProviderError`]. A failure is remembered for 15 s, so that a provider that hangs does not hold everybody up.
     pub async fn discover(&self, trust: &Trust, now: Timestamp) -> Result<Arc<Discovery>, ProviderError> {
         let entry = self.known.of(trust);
-        let mut document = entry.document.lock().await;
-        if let Some((discovery, read)) = &document.read
-            && now.since(*read) < DISCOVERY_KEPT
-        {
-            return Ok(Arc::clone(discovery));
+        if let Some(discovery) = entry.document.younger(DISCOVERY_KEPT, now) {
+            return Ok(discovery);
         }
-        if let Some((error, at)) = &document.failed
-            && now.since(*at) < FAILURE_KEPT
-        {
-            return Err(error.clone());
+        let turn = entry.document.turn().await;
+        match entry.document.younger(DISCOVERY_KEPT, now) {
+            Some(discovery) => Ok(discovery),
+            None => turn.fetch(now, self.read(trust)).await,
         }
-        self.read(trust, &mut document, now).await
     }
 
     /// Fetches document and keys now, whatever is cached. For health probes.
@@ -233,10 +224,7 @@ impl Providers {
     /// [`ProviderError`]; [`ProviderError::is_transient`] tells degraded from inactive.
     pub async fn probe(&self, trust: &Trust, now: Timestamp) -> Result<(), ProviderError> {
         let entry = self.known.of(trust);
-        let discovery = {
-            let mut document = entry.document.lock().await;
-            self.read(trust, &mut document, now).await?
-        };
+        let discovery = entry.document.turn().await.fetch_anyway(now, self.read(trust)).await?;
         entry.keys.probe(self.source(&discovery), now).await
     }
 
@@ -262,28 +250,10 @@ impl Providers {
         }
     }
 
-    async fn read(
-        &self,
-        trust: &Trust,
-        document: &mut Document,
-        now: Timestamp,
-    ) -> Result<Arc<Discovery>, ProviderError> {
-        let read = async {
-            let answer = self.fetch.get(&trust.discovery_url).await?;
-            ProviderError::of_status(answer.status)?;
-            Discovery::parse(&answer.body, trust, &self.fetch)
-        };
-        match read.await {
-            Ok(discovery) => {
-                let discovery = Arc::new(discovery);
-                *document = Document { read: Some((Arc::clone(&discovery), now)), failed: None };
-                Ok(discovery)
-            }
-            Err(error) => {
-                document.failed = Some((error.clone(), now));
-                Err(error)
-            }
-        }
+    async fn read(&self, trust: &Trust) -> Result<Discovery, ProviderError> {
+        let answer = self.fetch.get(&trust.discovery_url).await?;
+        ProviderError::of_status(answer.status)?;
+        Discovery::parse(&answer.body, trust, &self.fetch)
     }
 }
 

@@ -3,22 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use plexsphere_wire::Timestamp;
-use tokio::sync::Mutex;
 
+use crate::cached::Cached;
 use crate::fetch::Fetch;
-use crate::json::JsonFault;
 use crate::provider::ProviderError;
 
 use super::{Alg, Choice, KeySet, PublicKey, Purpose};
 
 /// How long a set is used without asking again.
-pub(crate) const KEYS_KEPT: Duration = Duration::from_secs(3_600);
+const KEYS_KEPT: Duration = Duration::from_secs(3_600);
 /// How often an unknown key id may cause a fetch.
-pub(crate) const REFRESH_EVERY: Duration = Duration::from_secs(60);
-/// How long a failed fetch speaks for the next ones: longer than a fetch takes, so that those who waited for it do not
-/// queue up to wait again.
-pub(crate) const FAILURE_KEPT: Duration = Duration::from_secs(15);
+const REFRESH_EVERY: Duration = Duration::from_secs(60);
 /// How long a set is still used when it cannot be fetched any more.
 const STALE_KEPT: Duration = Duration::from_secs(24 * 3_600);
 
@@ -30,6 +27,15 @@ pub(crate) struct Source<'s> {
     pub(crate) purpose: Purpose,
     /// Whether an old set is better than none.
     pub(crate) stale_is_better_than_none: bool,
+}
+
+impl Source<'_> {
+    async fn read(self) -> Result<Sourced, ProviderError> {
+        let answer = self.fetch.get(self.url).await?;
+        ProviderError::of_status(answer.status)?;
+        let set = KeySet::parse(&answer.body, self.purpose).map_err(|fault| ProviderError::Keys { fault })?;
+        Ok(Sourced { url: self.url.to_owned(), set })
+    }
 }
 
 /// Which key is wanted.
@@ -50,18 +56,29 @@ pub(crate) enum NoKey {
     Unfit,
 }
 
-/// The cached set. Fetches are serialised, so that many who miss the same key cause one.
-#[derive(Debug, Default)]
-pub(crate) struct KeyCache {
-    state: Mutex<State>,
+/// A set and where it was found: a provider may move it.
+#[derive(Debug)]
+struct Sourced {
+    url: String,
+    set: KeySet,
 }
 
+impl Sourced {
+    fn choose(&self, wanted: Wanted<'_>) -> Result<PublicKey, NoKey> {
+        match self.set.choose(wanted.kid, wanted.alg) {
+            Choice::Key(key) => Ok(key.clone()),
+            Choice::Unfit => Err(NoKey::Unfit),
+            Choice::Unknown => Err(NoKey::Unknown),
+        }
+    }
+}
+
+/// The cached set. One fetch at a time, so that many who miss the same key cause one; whoever has a known key waits for
+/// none of them, or strangers with made-up keys could hold up everybody.
 #[derive(Debug, Default)]
-struct State {
-    set: Option<(Arc<KeySet>, Timestamp)>,
-    failed: Option<(ProviderError, Timestamp)>,
-    refreshed: Option<Timestamp>,
-    url: String,
+pub(crate) struct KeyCache {
+    cached: Cached<Sourced>,
+    refreshed: Mutex<Option<Timestamp>>,
 }
 
 impl KeyCache {
@@ -72,80 +89,50 @@ impl KeyCache {
         wanted: Wanted<'_>,
         now: Timestamp,
     ) -> Result<PublicKey, NoKey> {
-        let mut state = self.state.lock().await;
-        if state.url != source.url {
-            *state = State { url: source.url.to_owned(), ..State::default() };
-        }
-        let fresh = state.set.as_ref().is_some_and(|(_, fetched)| now.since(*fetched) < KEYS_KEPT);
-        if !fresh {
-            state.renew(source, now).await.map_err(NoKey::Fetch)?;
-        }
-        match state.choose(wanted) {
-            // A set that was just fetched has nothing newer behind it.
-            Err(NoKey::Unknown) if fresh && state.may_refresh(now) => {
-                state.refreshed = Some(now);
-                if let Err(error) = state.fetch(source, now).await {
-                    tracing::warn!(%error, "the keys of an issuer could not be refreshed");
-                }
-                state.choose(wanted)
-            }
-            other => other,
+        let Some(set) = self.younger(KEYS_KEPT, source, now) else {
+            // A set that is just fetched has nothing newer behind it.
+            return self.renew(source, now).await.map_err(NoKey::Fetch)?.choose(wanted);
+        };
+        match set.choose(wanted) {
+            Err(NoKey::Unknown) => self.refresh(source, now).await.unwrap_or(set).choose(wanted),
+            found => found,
         }
     }
 
     /// Fetches the set in any case, for a health probe.
     pub(crate) async fn probe(&self, source: Source<'_>, now: Timestamp) -> Result<(), ProviderError> {
-        let mut state = self.state.lock().await;
-        if state.url != source.url {
-            *state = State { url: source.url.to_owned(), ..State::default() };
-        }
-        state.fetch(source, now).await
-    }
-}
-
-impl State {
-    fn choose(&self, wanted: Wanted<'_>) -> Result<PublicKey, NoKey> {
-        let Some((set, _)) = &self.set else { return Err(NoKey::Unknown) };
-        match set.choose(wanted.kid, wanted.alg) {
-            Choice::Key(key) => Ok(key.clone()),
-            Choice::Unfit => Err(NoKey::Unfit),
-            Choice::Unknown => Err(NoKey::Unknown),
-        }
+        self.cached.turn().await.fetch_anyway(now, source.read()).await.map(drop)
     }
 
-    fn may_refresh(&self, now: Timestamp) -> bool {
-        self.refreshed.is_none_or(|last| now.since(last) >= REFRESH_EVERY)
+    fn younger(&self, kept: Duration, source: Source<'_>, now: Timestamp) -> Option<Arc<Sourced>> {
+        self.cached.younger(kept, now).filter(|sourced| sourced.url == source.url)
     }
 
     /// Replaces a set that is too old, or keeps it when nothing better can be had.
-    async fn renew(&mut self, source: Source<'_>, now: Timestamp) -> Result<(), ProviderError> {
-        let failed = match &self.failed {
-            Some((error, at)) if now.since(*at) < FAILURE_KEPT => error.clone(),
-            _ => match self.fetch(source, now).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            },
-        };
-        let usable = self.set.as_ref().is_some_and(|(_, fetched)| now.since(*fetched) < STALE_KEPT);
-        if source.stale_is_better_than_none && usable { Ok(()) } else { Err(failed) }
+    async fn renew(&self, source: Source<'_>, now: Timestamp) -> Result<Arc<Sourced>, ProviderError> {
+        let turn = self.cached.turn().await;
+        if let Some(set) = self.younger(KEYS_KEPT, source, now) {
+            return Ok(set);
+        }
+        let old = self.younger(STALE_KEPT, source, now).filter(|_| source.stale_is_better_than_none);
+        turn.fetch(now, source.read()).await.or_else(|error| old.ok_or(error))
     }
 
-    async fn fetch(&mut self, source: Source<'_>, now: Timestamp) -> Result<(), ProviderError> {
-        let fetched = async {
-            let answer = source.fetch.get(source.url).await?;
-            ProviderError::of_status(answer.status)?;
-            KeySet::parse(&answer.body, source.purpose).map_err(|fault: JsonFault| ProviderError::Keys { fault })
+    /// What the set is after a refresh, this one or the one that was under way; `None` when there was none.
+    async fn refresh(&self, source: Source<'_>, now: Timestamp) -> Option<Arc<Sourced>> {
+        let turn = self.cached.turn().await;
+        let may = {
+            let mut refreshed = self.refreshed.lock();
+            let may = refreshed.is_none_or(|last| now.since(last) >= REFRESH_EVERY);
+            if may {
+                *refreshed = Some(now);
+            }
+            may
         };
-        match fetched.await {
-            Ok(set) => {
-                self.set = Some((Arc::new(set), now));
-                self.failed = None;
-                Ok(())
-            }
-            Err(error) => {
-                self.failed = Some((error.clone(), now));
-                Err(error)
-            }
+        if !may {
+            return self.younger(KEYS_KEPT, source, now);
         }
+        let fetched = turn.fetch_anyway(now, source.read()).await;
+        fetched.inspect_err(|error| tracing::warn!(%error, "the keys of an issuer could not be refreshed")).ok()
     }
 }

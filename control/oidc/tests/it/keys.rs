@@ -186,3 +186,52 @@ async fn a_forgotten_trust_is_read_anew() {
     let refused = providers.discover(&local, now()).await.unwrap_err();
     assert!(matches!(refused, ProviderError::Fetch { source: FetchError::Inside { .. } }), "{refused:?}");
 }
+
+#[tokio::test]
+async fn a_known_key_waits_for_no_strangers_refresh() {
+    let signer = Signer::new("k", "ES256");
+    let idp = Idp::start(&[&signer]).await;
+    let providers = providers();
+    let good = signer.sign(&idp.claims());
+    verify_with(&providers, &idp, &good, now()).await.unwrap();
+    idp.hold_keys(true);
+    let forged = Signer::new("unknown", "ES256").sign(&idp.claims());
+    let stranger = verify_with(&providers, &idp, &forged, now());
+    let others = async {
+        plexsphere_testkit::eventually!(idp.key_reads() == 2, "the refresh is under way");
+        for _ in 0..10 {
+            verify_with(&providers, &idp, &good, now()).await.unwrap();
+        }
+        idp.hold_keys(false);
+    };
+    let (refused, ()) = tokio::join!(stranger, others);
+    assert_eq!(refused, Err(SignInFailure::Token(TokenRefusal::UnknownKey)));
+}
+
+#[tokio::test]
+async fn many_who_miss_a_new_key_at_once_are_served_by_one_refresh() {
+    let (old, new) = (Signer::new("old", "ES256"), Signer::new("new", "ES256"));
+    let idp = Idp::start(&[&old]).await;
+    let providers = providers();
+    verify_with(&providers, &idp, &old.sign(&idp.claims()), now()).await.unwrap();
+    idp.serve_keys(&[&old, &new]);
+    let token = new.sign(&idp.claims());
+    let tries = (0..30).map(|_| verify_with(&providers, &idp, &token, now()));
+    for verified in futures_util::future::join_all(tries).await {
+        verified.unwrap();
+    }
+    assert_eq!(idp.key_reads(), 2);
+}
+
+#[tokio::test]
+async fn a_key_set_that_moved_is_read_at_its_new_place() {
+    let (old, new) = (Signer::new("k", "ES256"), Signer::new("k", "ES256"));
+    let (idp, other) = (Idp::start(&[&old]).await, Idp::start(&[&new]).await);
+    let providers = providers();
+    verify_with(&providers, &idp, &old.sign(&idp.claims()), now()).await.unwrap();
+    idp.serve_discovery(|document| document["jwks_uri"] = json!(other.jwks_url()));
+    providers.probe(&idp.trust(), now()).await.unwrap();
+    verify_with(&providers, &idp, &new.sign(&idp.claims()), now()).await.unwrap();
+    let gone = verify_with(&providers, &idp, &old.sign(&idp.claims()), now()).await;
+    assert_eq!(gone, Err(SignInFailure::Token(TokenRefusal::Signature)));
+}

@@ -5,7 +5,7 @@ use plexsphere_oidc::{
     RequiredAssurance, Secret, SignIn, SignInFailure, TokenRefusal, Trust, authorization_url, client_credentials,
     finish, same_browser, state_digest,
 };
-use plexsphere_testkit::{Browser, OpenIdSettings, TestOpenId, openid, openid_with};
+use plexsphere_testkit::{Browser, OpenIdSettings, TestOpenId, logs, openid, openid_with};
 use plexsphere_wire::{Code, Timestamp};
 
 use crate::rig::providers;
@@ -95,7 +95,16 @@ async fn a_person_signs_in_with_each_algorithm_and_each_way_to_prove_ourselves()
         };
         let party = Party::new(&idp);
         let returned = party.go(&mut idp.browser(), None).await;
+        let log = logs::guard();
         let token = party.finish(&returned, false).await.unwrap();
+        let code = returned.callback.split("code=").nth(1).unwrap().split('&').next().unwrap();
+        let FlowSecrets { state, nonce, verifier, handle } = &returned.secrets;
+        for secret in [code, TestOpenId::CLIENT_SECRET, "ada"] {
+            assert!(!log.saw(secret), "{secret} is in the log");
+        }
+        for secret in [state, nonce, verifier, handle] {
+            assert!(!log.saw(secret.expose()), "a secret of the flow is in the log");
+        }
         assert_eq!((token.issuer, token.subject.as_str()), (idp.issuer(), "ada"), "{alg}");
         assert_eq!((token.email.as_deref(), token.email_verified), (Some("ada@example.test"), true));
         assert_eq!(token.display_name.as_deref(), Some("Name of ada"));

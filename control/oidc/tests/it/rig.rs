@@ -123,6 +123,7 @@ struct Served {
     posted: Mutex<Vec<Posted>>,
     discoveries: AtomicUsize,
     key_reads: AtomicUsize,
+    held: tokio::sync::watch::Sender<bool>,
 }
 
 /// The provider.
@@ -181,6 +182,11 @@ impl Idp {
         *self.served.jwks.lock().unwrap() = (status, body);
     }
 
+    /// Lets nobody have the keys until they are let go.
+    pub fn hold_keys(&self, held: bool) {
+        self.served.held.send_replace(held);
+    }
+
     pub fn serve_token(&self, status: u16, body: impl Into<String>) {
         *self.served.token.lock().unwrap() = (status, body.into());
     }
@@ -214,6 +220,7 @@ async fn discovery(State(served): State<Arc<Served>>) -> String {
 
 async fn jwks(State(served): State<Arc<Served>>) -> (StatusCode, String) {
     served.key_reads.fetch_add(1, Ordering::SeqCst);
+    let _ = served.held.subscribe().wait_for(|held| !held).await;
     let (status, body) = served.jwks.lock().unwrap().clone();
     (StatusCode::from_u16(status).unwrap(), body)
 }

@@ -253,3 +253,22 @@ async fn a_sign_in_older_than_its_flow_is_refused_where_a_fresh_one_was_asked_fo
         }
     }
 }
+
+#[tokio::test]
+async fn no_token_with_one_symbol_changed_or_cut_is_believed() {
+    let signer = Signer::new("k", "ES256");
+    let idp = Idp::start(&[&signer]).await;
+    let providers = rig::providers();
+    let good = signer.sign(&idp.claims());
+    for at in 0..good.len() {
+        let original = good.as_bytes()[at];
+        for symbol in [b'A', b'B', b'g', b'_', b'.', b'=', b' '] {
+            let mut changed = good.clone().into_bytes();
+            changed[at] = symbol;
+            let changed = String::from_utf8(changed).unwrap();
+            let read = verify_with(&providers, &idp, &changed, rig::now()).await;
+            assert_eq!(read.is_ok(), symbol == original, "{changed}");
+        }
+        assert!(verify_with(&providers, &idp, &good[..at], rig::now()).await.is_err());
+    }
+}
