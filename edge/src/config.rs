@@ -219,7 +219,7 @@ impl Default for IngestConfig {
             records: limits::RECORDS,
             max_in_flight: 256,
             publish_timeout_millis: 2_000,
-            check_seconds: 30,
+            check_seconds: 2,
             durables: durables.map(|(stream, durable)| (stream.to_owned(), durable.to_owned())).to_vec(),
             offload_bytes: 16 * 1024,
         }

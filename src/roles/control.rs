@@ -14,7 +14,7 @@ use plexsphere_api::{Api, BuildInfo, Health};
 use plexsphere_audit::{
     Audit, AuditIntakeConsumer, AuditIntakeSweeper, AuditKey, AuditParts, MirrorPlace, PgAuditLog,
 };
-use plexsphere_identity::{Deps, Identity, IdentityConfig, NodeReader, Sweeper, TokenPepper};
+use plexsphere_identity::{DeliveryFault, Deps, Identity, IdentityConfig, NodeReader, Sweeper, TokenPepper};
 use plexsphere_kernel::custody::{SealedRows, WrapKeyRing};
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::{Gate, Gates, Operation, Reply};
@@ -155,7 +155,7 @@ impl Contexts {
         let gates = Arc::new(Gates {
             authenticator: identity.authenticator(),
             authorizer: identity.authorizer(),
-            audit: ground.audit,
+            audit: identity.denials(),
             clock: ground.clock,
             throttle: Throttle::default(),
         });
@@ -325,24 +325,25 @@ fn build_info() -> BuildInfo {
     BuildInfo { version: "dev", commit: env!("BUILD_COMMIT"), date }
 }
 
-/// Hands the first administrator's token over, once.
+/// Hands the first administrator's token over, once, and before it exists: one that cannot be handed over is made anew
+/// at the next start.
 async fn first_administrator(config: &Config, contexts: &Contexts) -> Result<(), String> {
     let ttl = Duration::from_secs(u64::from(config.control.bootstrap_token_ttl_seconds));
-    let minted = contexts
-        .identity
-        .first_administrator()
-        .ensure(&config.control.environment, ttl, SystemClock.now())
-        .await
-        .map_err(|fault| format!("the first administrator cannot be made: {}", sentence(&fault)))?;
-    match (minted, &config.control.bootstrap_token_file) {
-        (None, _) => Ok(()),
-        (Some(token), Some(path)) => write_token(path, &token)
-            .map_err(|error| format!("the first administrator's token cannot be written: {error}")),
-        (Some(token), None) => {
+    let deliver = |token: &Zeroizing<String>| match &config.control.bootstrap_token_file {
+        Some(path) => write_token(path, token),
+        None => {
             tell("The first administrator's token, shown this once:");
             tell(token.as_str());
             Ok(())
         }
+    };
+    let first = contexts.identity.first_administrator();
+    match first.ensure_delivered(&config.control.environment, ttl, SystemClock.now(), deliver).await {
+        Ok(_) => Ok(()),
+        Err(DeliveryFault::Undelivered(error)) => {
+            Err(format!("the first administrator's token cannot be written: {error}"))
+        }
+        Err(DeliveryFault::Fault(fault)) => Err(format!("the first administrator cannot be made: {}", sentence(&fault))),
     }
 }
 

@@ -195,7 +195,8 @@ async fn pass(
     if let Some(throttle) = &operation.own_throttle {
         throttle.admit(client.ip.as_deref().unwrap_or(""), now)?;
     }
-    let caller = authenticate(&operation, &gates, &parts.headers).await?;
+    let context = RequestContext { ip: client.ip.clone(), user_agent: client.user_agent.clone() };
+    let caller = authenticate(&operation, &gates, &parts.headers, (&correlation_id, &context)).await?;
     let mut call = Call {
         correlation_id,
         now,
@@ -226,6 +227,7 @@ async fn authenticate(
     operation: &Operation,
     gates: &Gates,
     headers: &HeaderMap,
+    (correlation_id, context): (&CorrelationId, &RequestContext),
 ) -> Result<Option<Authenticated>, Problem> {
     if operation.scheme == Scheme::Anonymous {
         return Ok(None);
@@ -245,8 +247,8 @@ async fn authenticate(
         .ok_or_else(refuse)?;
     let is_node = bearer.starts_with("nsk_");
     let caller = match operation.scheme {
-        Scheme::Node => gates.authenticator.node(bearer).await?,
-        Scheme::OperatorOrNode if is_node => gates.authenticator.node(bearer).await?,
+        Scheme::Node => gates.authenticator.node_of(bearer, correlation_id, context).await?,
+        Scheme::OperatorOrNode if is_node => gates.authenticator.node_of(bearer, correlation_id, context).await?,
         Scheme::Operator if is_node => return Err(refuse()),
         Scheme::Anonymous | Scheme::Operator | Scheme::OperatorOrNode => gates.authenticator.operator(bearer).await?,
     };
