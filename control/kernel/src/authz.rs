@@ -1,9 +1,12 @@
 //! The question every gate asks: may this principal use this relation on this object, now?
 
-use async_trait::async_trait;
-use plexsphere_wire::{Code, DenialReason, Problem};
+use std::net::IpAddr;
 
-use crate::{ObjectRef, Principal};
+use async_trait::async_trait;
+use plexsphere_wire::{Code, DenialReason, DomainId, Problem, Timestamp};
+
+use crate::audit::CaveatNames;
+use crate::{Fault, ObjectRef, Principal, Tx};
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,68 @@ impl Decision {
     }
 }
 
+/// What a request brings that conditions on grants are compared with. The server fills it in; nothing of it is taken from
+/// the caller's word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// When the request was taken.
+    pub now: Option<Timestamp>,
+    /// The client's address after proxy unwrapping.
+    pub client_ip: Option<IpAddr>,
+    /// The assurance class of the sign-in; none for tokens and Nodes.
+    pub acr: Option<String>,
+    /// The methods of the sign-in; none for tokens and Nodes.
+    pub amr: Option<Vec<String>>,
+    /// When the sign-in was.
+    pub auth_time: Option<Timestamp>,
+}
+
+/// An answer with what audit needs to know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruling {
+    /// The answer.
+    pub decision: Decision,
+    /// The conditions that were looked at, by name.
+    pub caveats: CaveatNames,
+}
+
+/// A tuple that code writes as a consequence of something else, such as the `parent` of a new object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SystemTuple {
+    /// The Domain that the object belongs to; `None` for objects of the platform.
+    pub home: Option<DomainId>,
+    /// The object.
+    pub object: ObjectRef,
+    /// The relation.
+    pub relation: &'static str,
+    /// The subject: an object, or what its userset stands on.
+    pub subject: ObjectRef,
+    /// The name behind `#`, for a userset.
+    pub userset: Option<&'static str>,
+}
+
+/// Writes tuples in the transaction of what they follow from. Implemented by the relation context.
+#[async_trait]
+pub trait TupleWriter: Send + Sync + 'static {
+    /// Writes tuples; those that are there already are left alone.
+    ///
+    /// # Errors
+    /// [`Fault`], also for a tuple that the schema does not allow.
+    async fn grant(&self, tx: &mut Tx, tuples: &[SystemTuple], now: Timestamp) -> Result<(), Fault>;
+
+    /// Takes tuples away; those that are not there are passed over.
+    ///
+    /// # Errors
+    /// [`Fault`], also for a tuple that the schema does not allow.
+    async fn revoke(&self, tx: &mut Tx, tuples: &[SystemTuple]) -> Result<(), Fault>;
+
+    /// Takes away every tuple that names an object that ends, at either side.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    async fn forget(&self, tx: &mut Tx, object: &ObjectRef) -> Result<(), Fault>;
+}
+
 /// The relation store cannot be asked and no fresh decision is at hand. Nothing is allowed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the relation store is unreachable")]
@@ -54,4 +119,38 @@ pub trait Authorizer: Send + Sync + 'static {
         relation: &str,
         object: &ObjectRef,
     ) -> Result<Decision, AuthzUnavailable>;
+
+    /// [`Self::check`] in the circumstances of a request, with what audit records of the answer.
+    ///
+    /// # Errors
+    /// [`AuthzUnavailable`] when it cannot be decided.
+    async fn decide(
+        &self,
+        principal: &Principal,
+        relation: &str,
+        object: &ObjectRef,
+        _circumstances: &Circumstances,
+    ) -> Result<Ruling, AuthzUnavailable> {
+        let decision = self.check(principal, relation, object).await?;
+        Ok(Ruling { decision, caveats: CaveatNames::default() })
+    }
+
+    /// Whether `principal` may use `relation` on each of these objects, all from one state where there are states: for
+    /// filtering the rows of a list.
+    ///
+    /// # Errors
+    /// [`AuthzUnavailable`] when it cannot be decided.
+    async fn check_many(
+        &self,
+        principal: &Principal,
+        relation: &str,
+        objects: &[ObjectRef],
+        circumstances: &Circumstances,
+    ) -> Result<Vec<bool>, AuthzUnavailable> {
+        let mut allowed = Vec::with_capacity(objects.len());
+        for object in objects {
+            allowed.push(self.decide(principal, relation, object, circumstances).await?.decision.is_allowed());
+        }
+        Ok(allowed)
+    }
 }

@@ -86,6 +86,10 @@ kinds! {
     AuditVerify = "audit-verify", Drop, Retry, None;
     /// Answers heartbeat batches.
     HeartbeatResponder = "heartbeat-responder", Finish, Retry, None;
+    /// Follows the relation tuples into memory.
+    RelationSync = "authz-sync", Drop, RetryUnready, Some("authz-sync");
+    /// Deletes relation changes that every replica has long followed.
+    RelationChangeSweeper = "authz-change-sweeper", Drop, Retry, None;
     /// Finds Nodes that have gone silent.
     ReachabilitySweeper = "reachability-sweeper", Drop, RetryUnready, Some("mesh-reachability-sweeper");
     /// Frees mesh addresses whose cooling is over.
