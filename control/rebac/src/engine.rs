@@ -5,6 +5,7 @@
 //! answer.
 
 mod check;
+mod memberships;
 mod resources;
 mod subjects;
 mod visited;

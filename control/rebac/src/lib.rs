@@ -16,14 +16,25 @@
 //! - **I5** What changes in one transaction becomes visible in one step.
 //! - **I6** No value of a caveat's parameters leaves for audit or logs: names only.
 //!
-//! Seams: offers [`RelationAuthorizer`] as [`plexsphere_kernel::Authorizer`], [`TupleWriter`], [`GrantRules`], lookups,
-//! operations and a task; needs [`ObjectDirectory`] for what exists and where it belongs.
+//! Seams: offers through [`Rebac`] the kernel's [`plexsphere_kernel::Authorizer`] and
+//! [`plexsphere_kernel::authz::TupleWriter`], operations and tasks. It needs nobody's directory: what exists and where it
+//! belongs is read off the tuples that creation wrote.
 
 pub mod engine;
+mod events;
+mod face;
+mod http;
 pub mod model;
+mod service;
+mod store;
 
-
-pub use model::caveat::{Caveat, CaveatInputs};
-pub use model::graph::{Graph, Tuple};
-pub use model::refs::{ObjectId, ObjectKey, SubjectKey};
-pub use model::schema::{Class, Schema, SchemaError};
+pub use face::{Rebac, RebacConfig, RebacParts};
+pub use model::caveat::{Caveat, CaveatInputs, CaveatNames};
+pub use model::graph::{Change, Generations, Graph, Scope, Tuple};
+pub use model::refs::{ObjectId, ObjectKey, RefProblem, SubjectKey};
+pub use model::schema::{Class, KindId, NameId, Schema, SchemaError};
+pub use service::authorizer::{AuthorizerConfig, RelationAuthorizer};
+pub use service::sweeper::ChangeSweeper;
+pub use service::sync::{RelationSync, Relations, Token};
+pub use service::writer::PgTupleWriter;
+pub use store::STATEMENTS;

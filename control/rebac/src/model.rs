@@ -2,5 +2,6 @@
 
 pub mod caveat;
 pub mod graph;
+pub mod home;
 pub mod refs;
 pub mod schema;

@@ -2,6 +2,7 @@
 
 use plexsphere_wire::DenialReason;
 
+use super::memberships::{Memberships, Reading};
 use super::visited::{Place, Visited};
 use super::{Budget, Exhausted, Hop, Limits, Question, Verdict, holds};
 use crate::model::caveat::CaveatNames;
@@ -21,6 +22,7 @@ pub fn check(graph: &Graph, question: &Question<'_>, limits: Limits) -> Result<V
         budget: Budget::of(limits),
         steps: Vec::with_capacity(16),
         visited: Visited::default(),
+        memberships: None,
         caveats: CaveatNames::default(),
         ignore_caveats: false,
         broken: false,
@@ -54,6 +56,16 @@ struct Step {
     depth: u16,
 }
 
+/// What the subject's side says of a userset.
+enum Known {
+    /// It belongs to it, over this many tuples.
+    Yes(u16),
+    /// It does not.
+    No,
+    /// The walk has to find out.
+    NotYet,
+}
+
 struct Walk<'a> {
     graph: &'a Graph,
     question: &'a Question<'a>,
@@ -61,6 +73,7 @@ struct Walk<'a> {
     budget: Budget,
     steps: Vec<Step>,
     visited: Visited,
+    memberships: Option<Memberships>,
     caveats: CaveatNames,
     ignore_caveats: bool,
     broken: bool,
@@ -78,6 +91,8 @@ impl Walk<'_> {
     fn restart(&mut self) {
         self.steps.clear();
         self.visited = Visited::default();
+        // Without a caveat in the way, they are the same through all caveats.
+        self.memberships = self.memberships.take().filter(|memberships| !memberships.broken);
         self.ignore_caveats = true;
     }
 
@@ -98,7 +113,7 @@ impl Walk<'_> {
         let (graph, Place { object, name }) = (self.graph, step.place);
         let Some(definition) = graph.schema().definition(object.kind, name) else { return Ok(None) };
         if self.is_subject(object, definition) {
-            return Ok(Some(self.path(step, None)));
+            return Ok(Some(self.path(step, [])));
         }
         for relation in &definition.expansion.relations {
             if self.grants(object, *relation)? {
@@ -108,7 +123,9 @@ impl Walk<'_> {
             }
         }
         for relation in &definition.expansion.relations {
-            self.follow_usersets(object, *relation, (index, step.depth))?;
+            if let Some((grant, hop)) = self.follow_usersets(object, *relation, (index, step.depth))? {
+                return Ok(Some(self.path(step, grant.into_iter().chain([hop]))));
+            }
         }
         for (over, to) in &definition.expansion.arrows {
             for found in graph.of_relation(object, *over) {
@@ -142,16 +159,57 @@ impl Walk<'_> {
         }
     }
 
-    fn follow_usersets(&mut self, object: ObjectKey, relation: NameId, at: (u32, u16)) -> Result<(), Exhausted> {
-        let (graph, (index, depth)) = (self.graph, at);
+    /// Goes on to the usersets of a relation. Of plain ones it is known whether the subject belongs to them: the way into
+    /// one is the answer.
+    fn follow_usersets(
+        &mut self,
+        object: ObjectKey,
+        relation: NameId,
+        (index, depth): (u32, u16),
+    ) -> Result<Option<(Vec<Hop>, Hop)>, Exhausted> {
+        let (graph, hop) = (self.graph, Hop { object, relation });
         for found in graph.usersets(object, relation) {
-            if let Some(name) = found.edge.subject_name()
-                && self.passes(&found)?
-            {
-                self.push(found.edge.subject_object(), name, Some((index, Hop { object, relation })), depth);
+            let Some(name) = found.edge.subject_name() else { continue };
+            if !self.passes(&found)? {
+                continue;
+            }
+            let place = Place { object: found.edge.subject_object(), name };
+            match self.membership(place)? {
+                Known::Yes(between) if depth.saturating_add(between) <= self.limits.depth => {
+                    let path = self.memberships.as_ref().map_or_else(Vec::new, |known| known.path(place));
+                    return Ok(Some((path, hop)));
+                }
+                Known::Yes(_) => self.too_deep = true,
+                Known::No => {}
+                Known::NotYet => self.push(place.object, name, Some((index, hop)), depth),
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Whether the subject belongs to a userset, where its own side tells.
+    fn membership(&mut self, place: Place) -> Result<Known, Exhausted> {
+        let definition = self.graph.schema().definition(place.object.kind, place.name);
+        // A userset belongs to itself by no tuple, so one that is asked for is left to the walk.
+        if !definition.is_some_and(|definition| definition.plain) || self.question.subject.name.is_some() {
+            return Ok(Known::NotYet);
+        }
+        let memberships = match self.memberships.take() {
+            Some(memberships) => memberships,
+            None => {
+                let inputs = (!self.ignore_caveats).then_some(self.question.inputs);
+                let reading = Reading { graph: self.graph, subject: self.question.subject, inputs };
+                Memberships::read(&reading, &mut self.budget, &mut self.caveats)?
+            }
+        };
+        self.broken |= memberships.broken;
+        let known = match memberships.depth(place) {
+            Some(depth) => Known::Yes(depth),
+            None if memberships.complete => Known::No,
+            None => Known::NotYet,
+        };
+        self.memberships = Some(memberships);
+        Ok(known)
     }
 
     /// Judges a tuple's caveat, and remembers that one was in the way.
@@ -180,7 +238,7 @@ impl Walk<'_> {
     }
 
     /// The way back from a step to the object that was asked about.
-    fn path(&self, step: Step, grant: Option<Hop>) -> Vec<Hop> {
+    fn path(&self, step: Step, grant: impl IntoIterator<Item = Hop>) -> Vec<Hop> {
         let mut path: Vec<Hop> = grant.into_iter().collect();
         let mut from = step.from;
         while let Some((index, hop)) = from {
@@ -231,7 +289,11 @@ impl Walk<'_> {
             let Some(any) = kind.definitions.first() else { continue };
             self.steps.push(Step { place: Place { object: *object, name: any.name }, from: None, depth: 0 });
             for definition in kind.definitions.iter().filter(|definition| definition.class.is_some()) {
-                self.follow_usersets(*object, definition.name, (0, 0))?;
+                if let Some((mut path, hop)) = self.follow_usersets(*object, definition.name, (0, 0))? {
+                    path.push(hop);
+                    path.extend(lineage(ancestors, place));
+                    return Ok(Some(path));
+                }
             }
             let mut next = 1;
             while let Some(step) = self.steps.get(next).copied() {

@@ -12,11 +12,7 @@ use crate::model::schema::{KindId, NameId, Schema, Term};
 ///
 /// # Errors
 /// [`Exhausted`] when a limit was reached.
-pub fn resources(
-    graph: &Graph,
-    question: &ResourcesQuestion<'_>,
-    limits: Limits,
-) -> Result<Vec<ObjectKey>, Exhausted> {
+pub fn resources(graph: &Graph, question: &ResourcesQuestion<'_>, limits: Limits) -> Result<Vec<ObjectKey>, Exhausted> {
     let mut walk = Walk {
         graph,
         question,
@@ -129,11 +125,8 @@ fn relevant(schema: &Schema, kind: KindId, name: NameId) -> Vec<(KindId, NameId)
     while let Some((kind, name)) = all.get(next).copied() {
         next += 1;
         let Some(definition) = schema.definition(kind, name) else { continue };
-        let mut from: Vec<(KindId, NameId)> = definition
-            .subjects
-            .iter()
-            .filter_map(|subject| Some((subject.kind, subject.name?)))
-            .collect();
+        let mut from: Vec<(KindId, NameId)> =
+            definition.subjects.iter().filter_map(|subject| Some((subject.kind, subject.name?))).collect();
         for term in &definition.rule {
             match *term {
                 Term::Own => {}

@@ -81,7 +81,10 @@ fn a_domains_administrator_manages_its_projects_by_a_path_from_the_grant() {
     assert!(verdict.is_allowed());
     assert_eq!(path(&verdict), "domain:1#admin project:2#parent");
     assert_eq!(path(&ask(&graph, "domain:1#admin@user:9")), "", "a direct grant has no path");
-    assert_eq!(path(&ask(&graph, "node:4#act@user:9")), "domain:1#admin project:2#parent resource:3#parent node:4#parent");
+    assert_eq!(
+        path(&ask(&graph, "node:4#act@user:9")),
+        "domain:1#admin project:2#parent resource:3#parent node:4#parent"
+    );
 }
 
 #[test]
@@ -104,7 +107,8 @@ fn a_stranger_is_out_of_scope_and_so_is_an_object_that_does_not_exist() {
 
 #[test]
 fn groups_nest_and_a_circle_of_them_ends() {
-    let graph = tree(&["project:2#operator@group:11#member", "group:11#member@group:12#member", "group:12#member@user:9"]);
+    let graph =
+        tree(&["project:2#operator@group:11#member", "group:11#member@group:12#member", "group:12#member@user:9"]);
     let verdict = ask(&graph, "project:2#act@user:9");
     assert!(verdict.is_allowed());
     assert_eq!(path(&verdict), "group:12#member group:11#member project:2#operator");
@@ -169,14 +173,16 @@ fn platform_rights_stop_at_a_domain_and_duties_stay_apart() {
 
 #[test]
 fn a_credential_is_used_by_deployers_of_the_project_it_is_assigned_to() {
-    let graph = tree(&["cloud_credential:5#uses@project:2#deploy", "project:2#maintainer@user:9", "project:2#member@user:8"]);
+    let graph =
+        tree(&["cloud_credential:5#uses@project:2#deploy", "project:2#maintainer@user:9", "project:2#member@user:8"]);
     assert!(ask(&graph, "cloud_credential:5#uses@user:9").is_allowed());
     assert_eq!(ask(&graph, "cloud_credential:5#uses@user:8").denied, Some(DenialReason::OutOfScope));
 }
 
 #[test]
 fn a_walk_over_its_limits_is_an_error_and_never_a_grant() {
-    let mut lines: Vec<String> = (0..40).map(|n| format!("group:{}#member@group:{}#member", 100 + n, 101 + n)).collect();
+    let mut lines: Vec<String> =
+        (0..40).map(|n| format!("group:{}#member@group:{}#member", 100 + n, 101 + n)).collect();
     lines.push("group:140#member@user:9".to_owned());
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let deep = graph(&lines);

@@ -25,7 +25,7 @@ pub(super) struct Visited {
 
 /// Passes on a number that is well mixed already.
 #[derive(Default)]
-struct Mixed(u64);
+pub(super) struct Mixed(u64);
 
 impl Hash for Place {
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -191,9 +191,7 @@ impl Caveat {
                 .map(|ip| ip.to_canonical())
                 .is_some_and(|ip| allowed_cidrs.iter().any(|prefix| prefix.contains(&ip))),
             Self::RequiresAssurance { any_acr, all_amr, max_age_seconds } => {
-                let class = any_acr
-                    .as_ref()
-                    .is_none_or(|any| inputs.acr.as_ref().is_some_and(|acr| any.contains(acr)));
+                let class = any_acr.as_ref().is_none_or(|any| inputs.acr.as_ref().is_some_and(|acr| any.contains(acr)));
                 let methods = all_amr.as_ref().is_none_or(|all| {
                     inputs.amr.as_ref().is_some_and(|amr| all.iter().all(|method| amr.contains(method)))
                 });
@@ -218,8 +216,7 @@ impl CaveatInputs {
     /// # Errors
     /// [`CaveatProblem`] for a parameter that no caveat has, or a value of another type.
     pub fn parse(context: &Map<String, Value>) -> Result<Self, CaveatProblem> {
-        const STORED: [&str; 6] =
-            ["not_before", "not_after", "allowed_cidrs", "any_acr", "all_amr", "max_age_seconds"];
+        const STORED: [&str; 6] = ["not_before", "not_after", "allowed_cidrs", "any_acr", "all_amr", "max_age_seconds"];
         const SUPPLIED: [&str; 5] = ["now", "client_ip", "acr", "amr", "auth_time"];
         let unknown = context.keys().find(|key| !STORED.contains(&key.as_str()) && !SUPPLIED.contains(&key.as_str()));
         if let Some(unknown) = unknown {
@@ -246,11 +243,6 @@ impl CaveatNames {
         names.extend(caveat.parameters());
         names.sort_unstable();
         names.dedup();
-    }
-
-    /// Adds a name without parameters.
-    pub(crate) fn mark(&mut self, name: &'static str) {
-        self.0.entry(name).or_default();
     }
 
     /// Whether no caveat was looked at.
@@ -326,7 +318,8 @@ mod tests {
     #[test]
     fn an_address_is_compared_in_its_canonical_form() {
         let cidr = caveat("from_cidr", json!({"allowed_cidrs": ["10.0.0.0/8", "2001:db8::/32"]})).unwrap();
-        for (ip, holds) in [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("192.0.2.1", false), ("2001:db8::1", true)] {
+        for (ip, holds) in [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("192.0.2.1", false), ("2001:db8::1", true)]
+        {
             assert_eq!(cidr.holds(&inputs(json!({ "client_ip": ip }))), holds, "{ip}");
         }
     }

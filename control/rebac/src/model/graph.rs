@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::caveat::Caveat;
 use super::refs::{ObjectKey, SubjectKey};
-use super::schema::{NameId, Schema};
+use super::schema::{KindId, NameId, Schema};
 pub(crate) use edge::Edge;
 use edge::{ByObject, BySubject};
 use table::Table;
@@ -143,9 +143,11 @@ impl Graph {
         self.by_object.run(object, move |edge| edge.relation_order(object, relation))
     }
 
-    /// Every tuple on an object.
-    pub(crate) fn of_object(&self, object: ObjectKey) -> impl Iterator<Item = Found<'_>> {
-        self.by_object.run(object, move |edge| edge.object_key().cmp(&object))
+    /// Every tuple with this subject on objects of a kind.
+    pub(crate) fn of_subject_on(&self, subject: SubjectKey, kind: KindId) -> impl Iterator<Item = Found<'_>> {
+        self.by_subject.run(subject.object, move |edge| {
+            edge.subject_key().cmp(&subject).then_with(|| edge.object_key().kind.cmp(&kind))
+        })
     }
 
     /// Every tuple with this subject.

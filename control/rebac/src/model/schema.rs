@@ -69,6 +69,8 @@ pub struct Definition {
     pub(crate) expansion: Expansion,
     /// Every name of this kind that follows from it, itself included.
     pub(crate) implied: Vec<NameId>,
+    /// Whether usersets are made of it, and tuples alone say who belongs to them: then it is known from the subject's side.
+    pub(crate) plain: bool,
 }
 
 /// A name, resolved within its kind down to tuples, arrows and identity.
@@ -99,6 +101,8 @@ pub struct Kind {
 pub struct Schema {
     pub(crate) kinds: Vec<Kind>,
     pub(crate) names: Vec<String>,
+    /// Every plain userset.
+    pub(crate) plain: Vec<(KindId, NameId)>,
     kinds_by_name: HashMap<String, KindId>,
     names_by_name: HashMap<String, NameId>,
 }
@@ -266,6 +270,12 @@ impl Schema {
     #[must_use]
     pub fn definition(&self, kind: KindId, name: NameId) -> Option<&Definition> {
         self.kind(kind)?.definition(name)
+    }
+
+    /// Whether a kind has a relation or permission of this name: what a gate asks for must be one.
+    #[must_use]
+    pub fn knows(&self, kind: &str, name: &str) -> bool {
+        self.kind_id(kind).zip(self.name_id(name)).is_some_and(|(kind, name)| self.definition(kind, name).is_some())
     }
 
     /// Whether tuples of this relation on this kind may have such a subject.

@@ -84,7 +84,8 @@ impl<'a> Naive<'a> {
             for tuple in self.all {
                 let kind = self.schema.kind(tuple.object.kind).unwrap();
                 let terms = kind.definitions.iter().flat_map(|definition| &definition.rule);
-                let followed = terms.clone().any(|term| matches!(term, Term::Arrow(over, _) if *over == tuple.relation));
+                let followed =
+                    terms.clone().any(|term| matches!(term, Term::Arrow(over, _) if *over == tuple.relation));
                 if above.contains(&tuple.object) && followed {
                     more.insert(tuple.subject.object);
                 }

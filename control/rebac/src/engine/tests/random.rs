@@ -15,7 +15,8 @@ const LIMITS: Limits = Limits { depth: 1_000, edges: 1_000_000, results: 1_000 }
 fn kind(name: &'static str) -> impl Strategy<Value = String> {
     let kinds = || subsequence(KINDS.to_vec(), 1..=3);
     let usersets = || {
-        let all: Vec<String> = KINDS.iter().flat_map(|kind| NAMES.iter().map(move |name| format!("{kind}#{name}"))).collect();
+        let all: Vec<String> =
+            KINDS.iter().flat_map(|kind| NAMES.iter().map(move |name| format!("{kind}#{name}"))).collect();
         subsequence(all, 0..=4)
     };
     let terms = |before: usize| {
@@ -118,7 +119,14 @@ fn compare(schema: &'static Schema, tuples: &[Tuple]) {
             } else {
                 Some(DenialReason::OutOfScope)
             };
-            assert_eq!(verdict.denied, expected, "{} {} {}", object.text(schema), schema.name(name), subject.text(schema));
+            assert_eq!(
+                verdict.denied,
+                expected,
+                "{} {} {}",
+                object.text(schema),
+                schema.name(name),
+                subject.text(schema)
+            );
             assert_leads(&verdict.path, &question, tuples);
         }
         for (kind, _) in schema.kinds() {
@@ -145,7 +153,7 @@ fn compare(schema: &'static Schema, tuples: &[Tuple]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
 
     #[test]
     fn every_answer_is_the_plain_evaluators(drawn in world()) {

@@ -11,23 +11,23 @@ use super::Found;
 use super::edge::{Edge, Side};
 
 /// Edges a bucket holds on average before one bucket is split.
-const LOAD: usize = 32;
-/// Buckets behind one shared pointer: a write copies this many pointers.
+const LOAD: usize = 16;
+/// Buckets behind one shared pointer: a write copies this many.
 const SEGMENT: usize = 256;
 
 type Entry = (Edge, Option<Arc<Caveat>>);
 
-/// Edges of one bucket in their order, with the conditions they name.
-#[derive(Debug, Default)]
+/// Edges of one bucket in their order, one pointer away from the bucket; the conditions that they name, which few have.
+#[derive(Clone, Debug, Default)]
 struct Run {
-    edges: Box<[Edge]>,
-    caveats: Box<[Arc<Caveat>]>,
+    edges: Arc<[Edge]>,
+    caveats: Option<Arc<[Arc<Caveat>]>>,
 }
 
 /// Edges, found by the hash of one end. Cloning it is cheap, and a clone does not see later writes.
 #[derive(Clone, Debug)]
 pub(super) struct Table<S> {
-    segments: Vec<Arc<Vec<Arc<Run>>>>,
+    segments: Vec<Arc<[Run]>>,
     buckets: usize,
     len: usize,
     side: PhantomData<S>,
@@ -47,18 +47,26 @@ impl Run {
             edge
         });
         let edges = edges.collect();
-        Self { edges, caveats: caveats.into() }
+        Self { edges, caveats: (!caveats.is_empty()).then(|| caveats.into()) }
     }
 
     fn caveat(&self, edge: &Edge) -> Option<&Arc<Caveat>> {
         let place = usize::try_from(edge.caveat).ok()?.checked_sub(1)?;
-        self.caveats.get(place)
+        self.caveats.as_ref()?.get(place)
     }
 
     fn entries(&self, spare: usize) -> Vec<Entry> {
         let mut entries = Vec::with_capacity(self.edges.len() + spare);
         entries.extend(self.edges.iter().map(|edge| (*edge, self.caveat(edge).cloned())));
         entries
+    }
+
+    fn heap_bytes(&self) -> usize {
+        // A shared pointer's target carries two counters.
+        let counters = 2 * size_of::<usize>();
+        let caveats = self.caveats.iter().flat_map(|caveats| caveats.iter());
+        let caveats: usize = caveats.map(|caveat| size_of::<Arc<Caveat>>() + counters + size_of_val(&**caveat)).sum();
+        counters + size_of_val(&*self.edges) + caveats
     }
 }
 
@@ -72,10 +80,11 @@ impl<S: Side> Table<S> {
         entries.sort_by(|(one, _), (other, _)| {
             (S::hash(one) & mask).cmp(&(S::hash(other) & mask)).then_with(|| S::order(one, other))
         });
-        let mut table = Self { segments: Vec::new(), buckets: 0, len: 0, side: PhantomData };
+        let mut table = Self { segments: Vec::new(), buckets, len: 0, side: PhantomData };
         let mut entries = entries.into_iter().peekable();
+        let mut segment: Vec<Run> = Vec::with_capacity(SEGMENT);
         for bucket in 0..buckets as u64 {
-            let mut run: Vec<Entry> = Vec::with_capacity(LOAD);
+            let mut run: Vec<Entry> = Vec::with_capacity(2 * LOAD);
             while let Some(entry) = entries.next_if(|(edge, _)| S::hash(edge) & mask == bucket) {
                 match run.last_mut() {
                     Some(last) if S::order(&last.0, &entry.0) == Ordering::Equal => *last = entry,
@@ -83,7 +92,13 @@ impl<S: Side> Table<S> {
                 }
             }
             table.len += run.len();
-            table.push(Run::new(run));
+            segment.push(Run::new(run));
+            if segment.len() == SEGMENT {
+                table.segments.push(segment.drain(..).collect());
+            }
+        }
+        if !segment.is_empty() {
+            table.segments.push(segment.into());
         }
         table
     }
@@ -93,19 +108,10 @@ impl<S: Side> Table<S> {
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        // A shared pointer's target carries two counters.
-        let counters = 2 * size_of::<usize>();
-        let run = |run: &Arc<Run>| {
-            counters + size_of::<Run>() + size_of_val(&*run.edges) + size_of_val(&*run.caveats)
-                + run.caveats.iter().map(|caveat| counters + size_of_val(&**caveat)).sum::<usize>()
+        let segment = |segment: &Arc<[Run]>| {
+            2 * size_of::<usize>() + size_of_val(&**segment) + segment.iter().map(Run::heap_bytes).sum::<usize>()
         };
-        self.segments
-            .iter()
-            .map(|segment| {
-                let pointers = (segment.capacity() + 1) * size_of::<usize>();
-                counters + size_of::<Vec<Arc<Run>>>() + pointers + segment.iter().map(run).sum::<usize>()
-            })
-            .sum()
+        self.segments.capacity() * size_of::<Arc<[Run]>>() + self.segments.iter().map(segment).sum::<usize>()
     }
 
     pub(super) fn get(&self, wanted: &Edge) -> Option<Found<'_>> {
@@ -118,7 +124,7 @@ impl<S: Side> Table<S> {
     /// The edges in the bucket of `end` that `order` calls equal; it must agree with the order of the side.
     pub(super) fn run(&self, end: ObjectKey, order: impl Fn(&Edge) -> Ordering) -> impl Iterator<Item = Found<'_>> {
         let run = self.bucket(end.id.hash(end.kind));
-        let edges = run.map_or(&[][..], |run| &run.edges);
+        let edges = run.map_or(&[][..], |run| &*run.edges);
         let start = edges.partition_point(|edge| order(edge) == Ordering::Less);
         let edges = edges.get(start..).unwrap_or(&[]);
         let same = edges.iter().take_while(move |edge| order(edge) == Ordering::Equal);
@@ -170,16 +176,14 @@ impl<S: Side> Table<S> {
     fn replace(&mut self, place: usize, run: Run) {
         let segment = self.segments.get_mut(place / SEGMENT).map(Arc::make_mut);
         if let Some(bucket) = segment.and_then(|segment| segment.get_mut(place % SEGMENT)) {
-            *bucket = Arc::new(run);
+            *bucket = run;
         }
     }
 
     fn push(&mut self, run: Run) {
-        if self.buckets.is_multiple_of(SEGMENT) {
-            self.segments.push(Arc::new(Vec::with_capacity(SEGMENT)));
-        }
-        if let Some(segment) = self.segments.last_mut() {
-            Arc::make_mut(segment).push(Arc::new(run));
+        match self.segments.last_mut().filter(|segment| segment.len() < SEGMENT) {
+            Some(segment) => *segment = segment.iter().cloned().chain([run]).collect(),
+            None => self.segments.push(Arc::new([run])),
         }
         self.buckets += 1;
     }

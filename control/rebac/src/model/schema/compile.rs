@@ -27,8 +27,7 @@ pub(super) fn compile(texts: Vec<KindText>) -> Result<Schema, SchemaError> {
             arrows: Vec::new(),
         };
         for definition in &text.definitions {
-            let compiled =
-                symbols.definition(text, definition).map_err(|problem| at(definition.line, problem))?;
+            let compiled = symbols.definition(text, definition).map_err(|problem| at(definition.line, problem))?;
             let place = kind.places.get_mut(usize::from(compiled.name.0));
             *place.ok_or_else(|| at(definition.line, SchemaProblem::TooMany))? =
                 u8::try_from(kind.definitions.len()).ok();
@@ -37,8 +36,37 @@ pub(super) fn compile(texts: Vec<KindText>) -> Result<Schema, SchemaError> {
         flatten(&mut kind, text, &symbols.names)?;
         kinds.push(kind);
     }
+    let plain = mark_plain(&mut kinds);
     let Symbols { kinds: kinds_by_name, names, by_name, .. } = symbols;
-    Ok(Schema { kinds, names, kinds_by_name, names_by_name: by_name })
+    Ok(Schema { kinds, names, plain, kinds_by_name, names_by_name: by_name })
+}
+
+/// Finds the relations that usersets are made of and whose tuples alone say who belongs: without a rule, and over
+/// usersets of the same sort only.
+fn mark_plain(kinds: &mut [Kind]) -> Vec<(KindId, NameId)> {
+    let definitions = || kinds.iter().flat_map(|kind| &kind.definitions);
+    let userset = |form: &SubjectForm| Some((form.kind, form.name?));
+    let usersets: Vec<_> = definitions().flat_map(|definition| &definition.subjects).filter_map(userset).collect();
+    let all = (0..).map(KindId).zip(&*kinds).flat_map(|(id, kind)| kind.definitions.iter().map(move |one| (id, one)));
+    let bare = all.filter(|(_, one)| one.class.is_some() && one.rule.is_empty());
+    let mut plain: Vec<(KindId, NameId, Vec<(KindId, NameId)>)> = bare
+        .map(|(id, one)| (id, one.name, one.subjects.iter().filter_map(userset).collect()))
+        .filter(|(id, name, _)| usersets.contains(&(*id, *name)))
+        .collect();
+    loop {
+        let known: Vec<_> = plain.iter().map(|(id, name, _)| (*id, *name)).collect();
+        plain.retain(|(_, _, over)| over.iter().all(|userset| known.contains(userset)));
+        if plain.len() == known.len() {
+            for (id, name) in &known {
+                let kind = kinds.get_mut(usize::from(id.0));
+                let definition = kind.and_then(|kind| kind.definitions.iter_mut().find(|one| one.name == *name));
+                if let Some(definition) = definition {
+                    definition.plain = true;
+                }
+            }
+            return known;
+        }
+    }
 }
 
 const fn at(line: usize, problem: SchemaProblem) -> SchemaError {
@@ -50,8 +78,7 @@ const fn at(line: usize, problem: SchemaProblem) -> SchemaError {
 impl<'a> Symbols<'a> {
     fn intern(texts: &'a [KindText]) -> Result<Self, SchemaError> {
         // Place 0 stays empty, so that a 0 in an edge can mean "no name".
-        let mut symbols =
-            Self { texts, kinds: HashMap::new(), names: vec![String::new()], by_name: HashMap::new() };
+        let mut symbols = Self { texts, kinds: HashMap::new(), names: vec![String::new()], by_name: HashMap::new() };
         for (place, text) in texts.iter().enumerate() {
             let id = u8::try_from(place).ok().filter(|id| usize::from(*id) < MAX_SYMBOLS);
             let id = id.ok_or_else(|| at(text.line, SchemaProblem::TooMany))?;
@@ -92,6 +119,7 @@ impl<'a> Symbols<'a> {
             rule,
             expansion: Expansion::default(),
             implied: Vec::new(),
+            plain: false,
         })
     }
 

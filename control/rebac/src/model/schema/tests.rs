@@ -75,7 +75,10 @@ fn a_schema_that_says_nonsense_is_refused_with_its_line() {
     assert_eq!(problem("kind a\n system b: a#c"), (2, missing("a", "c")));
     assert_eq!(problem("kind a\n permission b = c"), (2, missing("a", "c")));
     assert_eq!(problem("kind a\n system p: a, u\n permission b = p->p\nkind u"), (3, missing("u", "p")));
-    assert_eq!(problem("kind a\n system b: a\n permission c = b\n permission d = c->b").1, P::ArrowOverPermission(own("c->b")));
+    assert_eq!(
+        problem("kind a\n system b: a\n permission c = b\n permission d = c->b").1,
+        P::ArrowOverPermission(own("c->b"))
+    );
     assert_eq!(problem("kind a\n system b: a#b\n permission d = b->b").1, P::ArrowOverUserset(own("b->b")));
     assert_eq!(problem("kind a\n permission b = c\n permission c = b"), (2, P::Circle(own("b"))));
     assert_eq!(problem("kind a\n permission b =").1, P::BadName(String::new()));
@@ -94,4 +97,11 @@ fn separation_of_duty_follows_from_nothing() {
     }
     let domain = schema.kind(schema.kind_id("domain").unwrap()).unwrap();
     assert!(domain.arrows.is_empty(), "nothing of the platform reaches into a domain");
+}
+
+#[test]
+fn groups_and_the_nodes_of_a_project_are_known_from_the_subjects_side() {
+    let schema = Schema::built_in();
+    let plain = schema.plain.iter().map(|(kind, name)| format!("{}#{}", schema.kind_name(*kind), schema.name(*name)));
+    assert_eq!(plain.collect::<Vec<_>>(), ["project#node", "group#member"]);
 }

@@ -1,0 +1,97 @@
+//! Operations: checks and lookups for any caller, and the tuple administration of Projects.
+
+mod administer;
+mod ask;
+mod schemas;
+mod words;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plexsphere_kernel::audit::CaveatNames as AuditNames;
+use plexsphere_kernel::authz::Circumstances;
+use plexsphere_kernel::http::{Call, Operation};
+use plexsphere_kernel::paging::CursorCodec;
+use plexsphere_kernel::{AuditLog, AuditRecord, ObjectRef, Outcome};
+use plexsphere_wire::{Code, DomainId, Problem};
+
+use crate::model::graph::Graph;
+use crate::model::home::home;
+use crate::model::refs::ObjectKey;
+use crate::model::schema::Schema;
+use crate::service::administration::Administration;
+use crate::service::authorizer::RelationAuthorizer;
+use crate::service::sync::Relations;
+
+const TAG: &str = "authz";
+/// How long an operation waits for the database's word that the tuples in memory are complete.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// What the operations stand on.
+pub(crate) struct Parts {
+    pub(crate) relations: Arc<Relations>,
+    pub(crate) authorizer: Arc<RelationAuthorizer>,
+    pub(crate) administration: Administration,
+    pub(crate) audit: Arc<dyn AuditLog>,
+    pub(crate) cursors: CursorCodec,
+    /// Whether objects of Domains that the caller cannot read are out of scope in questions about others.
+    pub(crate) clamp: bool,
+}
+
+/// Every operation of this context.
+pub(crate) fn operations(parts: &Arc<Parts>) -> Vec<Operation> {
+    let mut all = ask::operations(parts);
+    all.extend(administer::operations(parts));
+    all
+}
+
+impl Parts {
+    fn schema(&self) -> &'static Schema {
+        self.relations.schema()
+    }
+
+    /// A state with every write that was committed before the request.
+    async fn graph(&self) -> Result<Arc<Graph>, Problem> {
+        let cause = match tokio::time::timeout(PATIENCE, self.relations.fresh()).await {
+            Ok(Ok(graph)) => return Ok(graph),
+            Ok(Err(fault)) => Some(fault),
+            Err(_) => None,
+        };
+        tracing::warn!(?cause, "the relation tuples cannot be confirmed");
+        Err(unavailable())
+    }
+
+    /// Records what was asked or done, on the chain of the object's Domain.
+    async fn record(
+        &self,
+        call: &Call,
+        (action, object): (&str, ObjectRef),
+        (domain, outcome): (Option<DomainId>, Outcome),
+        caveats: AuditNames,
+    ) -> Result<(), Problem> {
+        let record = AuditRecord { outcome, ..call.audit(domain, action, object)? };
+        Ok(self.audit.record_decision(record, caveats).await?)
+    }
+}
+
+fn unavailable() -> Problem {
+    Problem::new(Code::AuthzUnavailable, "The decision cannot be made right now; try again.")
+}
+
+/// The Domain of an object, for the chain that an audit row belongs to; `None` for the platform and what does not exist.
+fn domain_of(graph: &Graph, object: ObjectKey) -> Option<DomainId> {
+    home(graph, object)?.domain.map(|domain| DomainId::from_uuid(domain.uuid()))
+}
+
+/// An object as the kernel names it.
+fn reference(schema: &'static Schema, object: ObjectKey) -> ObjectRef {
+    let text = object.text(schema);
+    let id = text.split_once(':').map_or("", |(_, id)| id).to_owned();
+    ObjectRef { kind: schema.kind_name(object.kind), id }
+}
+
+/// What the request brings for conditions on the caller's own grants.
+fn circumstances(call: &Call) -> Circumstances {
+    let client_ip = call.client.ip.as_deref().and_then(|ip| ip.parse().ok());
+    Circumstances { now: Some(call.now), client_ip, ..Circumstances::default() }
+}

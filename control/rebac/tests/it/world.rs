@@ -1,0 +1,130 @@
+//! A database of its own, replicas over it, and a clock that the test moves.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use plexsphere_kernel::authz::{SystemTuple, TupleWriter};
+use plexsphere_kernel::{Clock, Database, MIGRATOR, ObjectRef, Principal, PrincipalScope, Subject};
+use plexsphere_rebac::{AuthorizerConfig, PgTupleWriter, RelationAuthorizer, Relations};
+use plexsphere_testkit::TestDatabase;
+use plexsphere_wire::{DomainId, PrincipalId, Timestamp};
+use sqlx::migrate::Migrator;
+use uuid::Uuid;
+
+pub(crate) struct TestClock(Mutex<Timestamp>);
+
+impl TestClock {
+    pub(crate) fn advance(&self, seconds: u64) {
+        let mut now = self.0.lock();
+        *now = now.plus(Duration::from_secs(seconds));
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock()
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) db: TestDatabase,
+    pub(crate) database: Database,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) writer: PgTupleWriter,
+    pub(crate) domain: DomainId,
+}
+
+/// The kernel's and this context's migrations alone: it stands without the tables of any other.
+pub(crate) fn migrator() -> &'static Migrator {
+    static OWN: LazyLock<Migrator> = LazyLock::new(|| {
+        let own = MIGRATOR.iter().filter(|migration| ["kernel", "rebac"].contains(&migration.description.as_ref()));
+        Migrator::with_migrations(own.cloned().collect())
+    });
+    &OWN
+}
+
+pub(crate) async fn world() -> World {
+    let db = TestDatabase::with(migrator()).await;
+    let database = Database::new(db.pool_as("rebac").await);
+    world_on(db, database)
+}
+
+pub(crate) fn world_on(db: TestDatabase, database: Database) -> World {
+    let clock = Arc::new(TestClock(Mutex::new(Timestamp::from_unix_seconds(1_800_000_000))));
+    World { db, database, clock, writer: PgTupleWriter::default(), domain: domain(1) }
+}
+
+/// Objects of tests have small numbers for ids, also the Domains.
+pub(crate) fn domain(number: u128) -> DomainId {
+    DomainId::from_uuid(Uuid::from_u128(number))
+}
+
+pub(crate) fn object(text: &str) -> ObjectRef {
+    let (kind, id) = text.split_once(':').unwrap();
+    let kind = KINDS.iter().find(|known| **known == kind).unwrap();
+    let id = id.parse().map_or_else(|_| id.to_owned(), |number| Uuid::from_u128(number).to_string());
+    ObjectRef { kind, id }
+}
+
+const KINDS: [&str; 9] =
+    ["platform", "domain", "project", "resource", "node", "group", "user", "serviceaccount", "secret"];
+
+const NAMES: [&str; 9] = ["parent", "admin", "member", "operator", "tenant", "read", "node", "auditor", "reader"];
+
+fn name(text: &str) -> &'static str {
+    NAMES.iter().find(|known| **known == text).unwrap()
+}
+
+/// `object#relation@subject`, at home in a Domain, or in the platform where the object is.
+pub(crate) fn tuple(home: DomainId, line: &str) -> SystemTuple {
+    let (left, subject) = line.split_once('@').unwrap();
+    let (left, relation) = left.split_once('#').unwrap();
+    let (subject, userset) = match subject.split_once('#') {
+        Some((subject, userset)) => (subject, Some(name(userset))),
+        None => (subject, None),
+    };
+    let object = object(left);
+    let home = (object.kind != "platform").then_some(home);
+    SystemTuple { home, object, relation: name(relation), subject: self::object(subject), userset }
+}
+
+pub(crate) fn user(number: u128) -> Principal {
+    let subject = Subject::User(PrincipalId::from_uuid(Uuid::from_u128(number)));
+    Principal { subject, scope: PrincipalScope::Platform }
+}
+
+impl World {
+    pub(crate) async fn replica(&self) -> Arc<Relations> {
+        Relations::open(self.database.clone(), self.clock.clone()).await.unwrap()
+    }
+
+    pub(crate) fn authorizer(&self, relations: &Arc<Relations>) -> RelationAuthorizer {
+        RelationAuthorizer::new(Arc::clone(relations), self.clock.clone(), AuthorizerConfig::default())
+    }
+
+    fn tuples(&self, lines: &[&str]) -> Vec<SystemTuple> {
+        lines.iter().map(|line| tuple(self.domain, line)).collect()
+    }
+
+    pub(crate) async fn grant(&self, lines: &[&str]) {
+        let mut tx = self.database.begin().await.unwrap();
+        self.writer.grant(&mut tx, &self.tuples(lines), self.clock.now()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    pub(crate) async fn revoke(&self, lines: &[&str]) {
+        let mut tx = self.database.begin().await.unwrap();
+        self.writer.revoke(&mut tx, &self.tuples(lines)).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+}
+
+/// A small tree: platform, Domain 1, Project 2, Resource 3, Node 4.
+pub(crate) const TREE: [&str; 5] = [
+    "domain:1#parent@platform:plexsphere",
+    "platform:plexsphere#tenant@domain:1#read",
+    "project:2#parent@domain:1",
+    "resource:3#parent@project:2",
+    "node:4#parent@resource:3",
+];
