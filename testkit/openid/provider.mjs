@@ -1,7 +1,8 @@
 // A real OpenID provider for one test: the certified `oidc-provider`, on loopback, with its own login form.
 //
 // Settings come as JSON in the first argument. It prints one line when it listens. SIGHUP replaces every signing key, as
-// a provider does whose keys were stolen: the old ones are gone from its key set at once.
+// a provider does whose keys were stolen: the old ones are gone from its key set at once. PUT /people/<login> with a JSON
+// object changes what is known of a person: claims, and how they sign in (`acr`, `amr`).
 
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -11,6 +12,20 @@ import Provider from 'oidc-provider';
 const settings = JSON.parse(process.argv[2]);
 const server = createServer();
 const cookieKeys = [randomBytes(32).toString('hex')];
+
+// What tests changed, by login name.
+const people = new Map();
+
+function person(login) {
+  return {
+    sub: login,
+    email: `${login}@example.test`,
+    email_verified: true,
+    name: `Name of ${login}`,
+    groups: ['staff', `team-${login}`],
+    ...people.get(login),
+  };
+}
 
 function newKeys(generation) {
   const make = [
@@ -59,17 +74,13 @@ function configuration(generation) {
     pkce: { required: () => true },
     // Without this, claims of the person are in the answer of another endpoint only.
     conformIdTokenClaims: false,
-    claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name', 'groups'] },
-    findAccount: (_context, login) => ({
-      accountId: login,
-      claims: () => ({
-        sub: login,
-        email: `${login}@example.test`,
-        email_verified: true,
-        name: `Name of ${login}`,
-        groups: ['staff', `team-${login}`],
-      }),
-    }),
+    acrValues: ['silver', 'gold'],
+    claims: {
+      openid: ['sub', 'acr', 'amr'],
+      email: ['email', 'email_verified'],
+      profile: ['name', 'preferred_username', 'groups', '_claim_names'],
+    },
+    findAccount: (_context, login) => ({ accountId: login, claims: () => person(login) }),
     features: {
       devInteractions: { enabled: true },
       clientCredentials: { enabled: true },
@@ -93,10 +104,28 @@ let handle;
 function renew() {
   generation += 1;
   const { port } = server.address();
-  handle = new Provider(`http://127.0.0.1:${port}`, configuration(generation)).callback();
+  const provider = new Provider(`http://127.0.0.1:${port}`, configuration(generation));
+  const finish = provider.interactionFinished.bind(provider);
+  // Its login form does not say how a person signed in; the result of a login may.
+  provider.interactionFinished = (request, response, result, options) => {
+    const { acr, amr } = person(result.login?.accountId);
+    const told = result.login ? { ...result, login: { ...result.login, acr, amr } } : result;
+    return finish(request, response, told, options);
+  };
+  handle = provider.callback();
 }
 
-server.on('request', (request, response) => handle(request, response));
+async function change(request, response) {
+  const pieces = [];
+  for await (const piece of request) pieces.push(piece);
+  people.set(decodeURIComponent(request.url.slice('/people/'.length)), JSON.parse(Buffer.concat(pieces)));
+  response.writeHead(204).end();
+}
+
+server.on('request', (request, response) => {
+  if (request.method === 'PUT' && request.url.startsWith('/people/')) change(request, response);
+  else handle(request, response);
+});
 process.on('SIGHUP', renew);
 server.listen(settings.port, '127.0.0.1', () => {
   renew();

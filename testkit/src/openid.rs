@@ -22,14 +22,14 @@ const PACKAGES: NodePackages = NodePackages {
 };
 
 /// How the provider is set up. It knows one person per login name, with any password.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct OpenIdSettings {
     /// What id tokens and machines' tokens are signed with: `RS256`, `PS256`, `ES256` or `EdDSA`.
     pub alg: &'static str,
     /// How clients prove themselves: `client_secret_basic` or `client_secret_post`.
     pub client_auth: &'static str,
     /// Where it sends browsers back to.
-    pub redirect_uri: &'static str,
+    pub redirect_uri: String,
 }
 
 impl Default for OpenIdSettings {
@@ -37,7 +37,7 @@ impl Default for OpenIdSettings {
         Self {
             alg: "RS256",
             client_auth: "client_secret_basic",
-            redirect_uri: "https://plexsphere.test/v1/auth/callback",
+            redirect_uri: "https://plexsphere.test/v1/auth/callback".to_owned(),
         }
     }
 }
@@ -45,7 +45,7 @@ impl Default for OpenIdSettings {
 /// A running provider. It ends when the value is dropped.
 ///
 /// A person who signs in as `ada` has the subject `ada`, the verified email `ada@example.test`, the name `Name of ada`
-/// and the groups `staff` and `team-ada`.
+/// and the groups `staff` and `team-ada`; [`TestOpenId::person`] changes that. A browser sign-in needs no password twice.
 #[derive(Debug)]
 pub struct TestOpenId {
     child: Child,
@@ -138,14 +138,23 @@ impl TestOpenId {
 
     /// As in its settings.
     #[must_use]
-    pub fn redirect_uri(&self) -> &'static str {
-        self.settings.redirect_uri
+    pub fn redirect_uri(&self) -> &str {
+        &self.settings.redirect_uri
     }
 
     /// A browser that has signed in nowhere yet.
     #[must_use]
     pub fn browser(&self) -> Browser {
-        Browser::new(self.settings.redirect_uri)
+        Browser::new(&self.settings.redirect_uri)
+    }
+
+    /// Changes what the provider knows of a person: the members of this object replace the usual claims. `acr` (`silver`
+    /// or `gold`) and `amr` say how that person signs in from now on.
+    ///
+    /// # Panics
+    /// When the provider does not answer.
+    pub async fn person(&self, login: &str, claims: &serde_json::Value) {
+        self.browser().put(&format!("{}/people/{login}", self.issuer()), claims.to_string()).await;
     }
 
     /// Replaces all signing keys at once and returns when the new ones are served.

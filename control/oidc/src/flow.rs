@@ -284,13 +284,14 @@ pub async fn finish(
     now: Timestamp,
 ) -> Result<IdToken, SignInFailure> {
     let Pending { trust, .. } = pending;
-    let discovery = providers.discover(trust, now).await.map_err(SignInFailure::Provider)?;
-    match &callback.issuer {
-        Some(issuer) if *issuer != trust.issuer => return Err(SignInFailure::OtherIssuer),
-        None if discovery.names_issuer_in_callback => return Err(SignInFailure::OtherIssuer),
-        Some(_) | None => {}
+    if callback.issuer.as_ref().is_some_and(|issuer| *issuer != trust.issuer) {
+        return Err(SignInFailure::OtherIssuer);
     }
     let code = callback.outcome.as_ref().map_err(|error| SignInFailure::Denied { error: error.clone() })?;
+    let discovery = providers.discover(trust, now).await.map_err(SignInFailure::Provider)?;
+    if callback.issuer.is_none() && discovery.names_issuer_in_callback {
+        return Err(SignInFailure::OtherIssuer);
+    }
     let grant = [
         ("grant_type", "authorization_code"),
         ("code", code.expose()),

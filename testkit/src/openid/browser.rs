@@ -13,13 +13,13 @@ const MAX_STEPS: usize = 20;
 pub struct Browser {
     client: Client,
     cookies: BTreeMap<String, String>,
-    home: &'static str,
+    home: String,
 }
 
 impl Browser {
-    pub(super) fn new(home: &'static str) -> Self {
+    pub(super) fn new(home: &str) -> Self {
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build();
-        Self { client: client.expect("an http client"), cookies: BTreeMap::new(), home }
+        Self { client: client.expect("an http client"), cookies: BTreeMap::new(), home: home.to_owned() }
     }
 
     /// Follows an authorization URL, signs in as `login` and consents where asked. Returns where the provider sends the
@@ -47,7 +47,7 @@ impl Browser {
             if answer.status().is_redirection() {
                 let place = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
                 url = url.join(place.expect("a redirect with an address")).expect("an address");
-                if url.as_str().starts_with(self.home) {
+                if url.as_str().starts_with(&self.home) {
                     return url.into();
                 }
                 continue;
@@ -73,6 +73,12 @@ impl Browser {
     pub(super) async fn text(&self, url: &str) -> String {
         let answer = self.client.get(url).send().await.expect("an answer of the openid provider");
         answer.text().await.expect("a body")
+    }
+
+    /// Puts a body at an address.
+    pub(super) async fn put(&self, url: &str, body: String) {
+        let answer = self.client.put(url).body(body).send().await.expect("an answer of the openid provider");
+        assert!(answer.status().is_success(), "the openid provider took no change: {}", answer.status());
     }
 
     async fn send(&mut self, url: &Url, form: Option<String>) -> Response {

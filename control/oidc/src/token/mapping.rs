@@ -47,8 +47,8 @@ pub enum Groups {
     NotMapped,
     /// Exactly these, possibly none.
     Known(BTreeSet<String>),
-    /// The provider says that there are more than it sends (`_claim_names`), or sent more than [`MAX_GROUPS`]: change
-    /// nothing, because a part would take memberships away.
+    /// The provider says that there are more than it sends (`_claim_names`), sent more than [`MAX_GROUPS`], or something
+    /// that is no list: change nothing, because a part would take memberships away.
     Unknown,
 }
 
@@ -77,12 +77,14 @@ pub(crate) fn display_name(claims: &Object, mappings: &ClaimMappings) -> Option<
 /// The groups, by the mapped claim.
 pub(crate) fn groups(claims: &Object, mappings: &ClaimMappings) -> Groups {
     let Some(claim) = mappings.groups.as_deref() else { return Groups::NotMapped };
-    match claims.get(claim) {
+    match claims.get(claim).filter(|value| !value.is_null()) {
         None if claims.contains_key("_claim_names") => Groups::Unknown,
+        None => Groups::Known(BTreeSet::new()),
         Some(Value::String(one)) => Groups::Known([one.clone()].into()),
-        Some(Value::Array(many)) if many.len() > MAX_GROUPS => Groups::Unknown,
-        Some(Value::Array(many)) => Groups::Known(many.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
-        None | Some(_) => Groups::Known(BTreeSet::new()),
+        Some(Value::Array(many)) if many.len() <= MAX_GROUPS => {
+            Groups::Known(many.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        }
+        Some(_) => Groups::Unknown,
     }
 }
 
@@ -134,7 +136,10 @@ mod tests {
         assert_eq!(read(json!({ "roles": "one" })), known(&["one"]));
         assert_eq!(read(json!({ "roles": ["b", "a", "b", 7] })), known(&["a", "b"]));
         assert_eq!(read(json!({ "_claim_names": { "roles": "src1" } })), Groups::Unknown);
+        assert_eq!(read(json!({ "roles": null, "_claim_names": {} })), Groups::Unknown);
         assert_eq!(read(json!({ "roles": vec!["x"; 513] })), Groups::Unknown);
+        assert_eq!(read(json!({ "roles": { "a": true } })), Groups::Unknown);
+        assert_eq!(read(json!({ "roles": null })), known(&[]));
         assert_eq!(groups(&object(json!({ "groups": ["a"] })), &ClaimMappings::default()), Groups::NotMapped);
     }
 }

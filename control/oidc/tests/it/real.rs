@@ -8,6 +8,8 @@ use plexsphere_oidc::{
 use plexsphere_testkit::{Browser, OpenIdSettings, TestOpenId, logs, openid, openid_with};
 use plexsphere_wire::{Code, Timestamp};
 
+use serde_json::json;
+
 use crate::rig::providers;
 
 /// The provider's clock is the real one.
@@ -170,12 +172,39 @@ async fn a_fresh_login_is_asked_for_and_proven() {
 }
 
 #[tokio::test]
-async fn a_class_that_the_provider_does_not_give_is_not_assumed() {
+async fn classes_and_methods_are_believed_as_the_provider_gives_them_and_never_assumed() {
     let Some(idp) = openid().await else { return };
     let mut party = Party::new(&idp);
-    party.required.acr = vec!["urn:example:gold".to_owned()];
-    let returned = party.go(&mut idp.browser(), None).await;
-    assert_eq!(party.finish(&returned, false).await.unwrap_err().code(), Code::AssuranceNotMet);
+    party.required = RequiredAssurance { acr: vec!["gold".to_owned()], amr: vec!["otp".to_owned()] };
+    let mut outcomes = Vec::new();
+    for person in
+        [json!({}), json!({ "acr": "silver", "amr": ["otp"] }), json!({ "acr": "gold", "amr": ["pwd", "otp"] })]
+    {
+        idp.person("ada", &person).await;
+        let returned = party.go(&mut idp.browser(), None).await;
+        outcomes.push(party.finish(&returned, false).await.map(|token| token.amr).map_err(|failure| failure.code()));
+    }
+    let strong = vec!["pwd".to_owned(), "otp".to_owned()];
+    assert_eq!(outcomes, [Err(Code::AssuranceNotMet), Err(Code::AssuranceNotMet), Ok(strong)]);
+}
+
+#[tokio::test]
+async fn groups_and_names_follow_the_provider_from_sign_in_to_sign_in() {
+    let Some(idp) = openid().await else { return };
+    let party = Party::new(&idp);
+    let mut browser = idp.browser();
+    let mut groups = Vec::new();
+    for person in [
+        json!({ "groups": ["ops"], "name": null }),
+        json!({ "groups": [] }),
+        json!({ "groups": null, "_claim_names": {} }),
+    ] {
+        idp.person("ada", &person).await;
+        let returned = party.go(&mut browser, None).await;
+        groups.push(party.finish(&returned, false).await.unwrap().groups);
+    }
+    let known = |names: &[&str]| Groups::Known(names.iter().map(|name| (*name).to_owned()).collect());
+    assert_eq!(groups, [known(&["ops"]), known(&[]), Groups::Unknown]);
 }
 
 #[tokio::test]
