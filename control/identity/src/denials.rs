@@ -13,12 +13,13 @@ use uuid::Uuid;
 
 use crate::principals::AUTHENTICATE;
 
-pub(crate) const STATEMENTS: &[&str] = &[OF_DOMAIN, OF_PROJECT, OF_RESOURCE, OF_NODE];
+pub(crate) const STATEMENTS: &[&str] = &[OF_DOMAIN, OF_PROJECT, OF_RESOURCE, OF_NODE, OF_GROUP];
 
 const OF_DOMAIN: &str = "SELECT id FROM identity.domains WHERE id = $1";
 const OF_PROJECT: &str = "SELECT domain_id FROM identity.projects WHERE id = $1";
 const OF_RESOURCE: &str = "SELECT domain_id FROM identity.resources WHERE id = $1";
 const OF_NODE: &str = "SELECT domain_id FROM identity.nodes WHERE id = $1";
+const OF_GROUP: &str = "SELECT domain_id FROM identity.groups WHERE id = $1";
 
 /// Files refusals on the chain of the Domain that they concern.
 pub(crate) struct Denials {
@@ -35,6 +36,7 @@ impl Denials {
             "project" => OF_PROJECT,
             "resource" => OF_RESOURCE,
             "node" => OF_NODE,
+            "group" => OF_GROUP,
             _ => return Ok(None),
         };
         let Ok(id) = object.id.parse::<Uuid>() else { return Ok(None) };

@@ -1,213 +1,25 @@
 //! Operations on bindings.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use http::header::LOCATION;
 use http::{Method, StatusCode};
 use plexsphere_kernel::ObjectRef;
 use plexsphere_kernel::http::{Call, Gate, KIB, Operation, Reply};
-use plexsphere_wire::{Code, DenialReason, DomainId, IdpBindingId, Problem, Timestamp};
-use serde::{Deserialize, Serialize};
-use utoipa::{PartialSchema as _, ToSchema};
+use plexsphere_wire::{Code, DenialReason, DomainId, IdpBindingId, Problem};
+use utoipa::PartialSchema as _;
 
-use super::model::{BindingOwner, BindingRefusal, Draft, IdpBinding, JitPolicy, Patch};
+use super::model::{BindingOwner, BindingRefusal, Draft, IdpBinding, Patch};
 use super::service::Bindings;
-use super::status::BindingStatus;
 use crate::journal::Actor;
 use crate::scope;
 
+mod payload;
+
+use payload::{List, PatchRequest, PlatformRequest, Request, Response, StatusRequest};
+
 const TAG: &str = "admin";
 const CAP: usize = 16 * KIB;
-
-type Mappings = BTreeMap<String, String>;
-
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum PolicyWord {
-    Allow,
-    Deny,
-}
-
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum StatusWord {
-    Active,
-    Inactive,
-    Degraded,
-    Deactivated,
-}
-
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "stands in the document only: the aggregate judges the word")]
-enum WantedStatus {
-    Active,
-    Deactivated,
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = PlatformIdPBindingRequest)]
-struct PlatformRequest {
-    /// Compared byte for byte with `iss`.
-    #[schema(format = "uri")]
-    issuer: String,
-    #[schema(max_length = 4096)]
-    client_id: String,
-    /// `env:NAME` or `file:/path`.
-    #[schema(max_length = 4096)]
-    client_secret_ref: String,
-    #[schema(format = "uri")]
-    discovery_url: String,
-    /// Our name (`email`, `display_name`, `groups`) onto the provider's.
-    claim_mappings: Option<Mappings>,
-    #[schema(max_items = 16)]
-    required_acr: Option<Vec<String>>,
-    #[schema(max_items = 16)]
-    required_amr: Option<Vec<String>>,
-    /// `allow` or `deny`: whether a sign-in makes a User that is not known yet.
-    #[schema(max_length = 4096)]
-    jit_policy: String,
-    /// Brought into lower-case kebab-case.
-    #[schema(max_length = 4096)]
-    alias: Option<String>,
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = IdPBindingRequest)]
-struct Request {
-    #[schema(format = "uuid")]
-    domain_id: String,
-    /// Compared byte for byte with `iss`.
-    #[schema(format = "uri")]
-    issuer: String,
-    #[schema(max_length = 4096)]
-    client_id: String,
-    /// `secret:<domain_id>/<path>`: a Domain's binding reaches secrets of that Domain alone.
-    #[schema(max_length = 4096)]
-    client_secret_ref: String,
-    #[schema(format = "uri")]
-    discovery_url: String,
-    /// Our name (`email`, `display_name`, `groups`) onto the provider's.
-    claim_mappings: Option<Mappings>,
-    #[schema(max_items = 16)]
-    required_acr: Option<Vec<String>>,
-    #[schema(max_items = 16)]
-    required_amr: Option<Vec<String>>,
-    /// Whether a sign-in makes a User that is not known yet.
-    #[schema(inline, value_type = PolicyWord)]
-    jit_policy: String,
-    /// Brought into lower-case kebab-case.
-    #[schema(max_length = 4096)]
-    alias: Option<String>,
-    /// The one that a sign-in takes when none is named; at most one of a Domain.
-    primary: Option<bool>,
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = IdPBindingPatchRequest)]
-struct PatchRequest {
-    #[schema(format = "uri")]
-    discovery_url: Option<String>,
-    /// All of them; an empty map clears.
-    claim_mappings: Option<Mappings>,
-    #[schema(max_items = 16)]
-    required_acr: Option<Vec<String>>,
-    #[schema(max_items = 16)]
-    required_amr: Option<Vec<String>>,
-    #[schema(inline, value_type = Option<PolicyWord>)]
-    jit_policy: Option<String>,
-    /// The empty text clears.
-    #[schema(max_length = 4096)]
-    alias: Option<String>,
-    primary: Option<bool>,
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = IdPBindingStatusRequest)]
-struct StatusRequest {
-    #[schema(inline, value_type = WantedStatus)]
-    status: String,
-}
-
-#[derive(Serialize, ToSchema)]
-#[schema(as = IdPBindingResponse)]
-struct Response {
-    id: IdpBindingId,
-    /// Absent for a binding of the platform.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    domain_id: Option<DomainId>,
-    #[schema(format = "uri")]
-    issuer: String,
-    client_id: String,
-    /// The reference; the secret itself is never shown.
-    client_secret_ref: String,
-    #[schema(format = "uri")]
-    discovery_url: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    claim_mappings: Option<Mappings>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_items = 16)]
-    required_acr: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_items = 16)]
-    required_amr: Option<Vec<String>>,
-    #[schema(inline)]
-    jit_policy: PolicyWord,
-    /// People sign in through `active` and `degraded` ones.
-    #[schema(inline)]
-    status: StatusWord,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    alias: Option<String>,
-    primary: bool,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl From<IdpBinding> for Response {
-    fn from(binding: IdpBinding) -> Self {
-        let settings = binding.settings;
-        Self {
-            id: binding.id,
-            domain_id: binding.owner.domain(),
-            issuer: binding.issuer,
-            client_id: binding.client_id,
-            client_secret_ref: binding.client_secret_ref,
-            discovery_url: settings.discovery_url,
-            claim_mappings: (!settings.claim_mappings.is_empty()).then_some(settings.claim_mappings),
-            required_acr: (!settings.required_acr.is_empty()).then_some(settings.required_acr),
-            required_amr: (!settings.required_amr.is_empty()).then_some(settings.required_amr),
-            jit_policy: match settings.jit_policy {
-                JitPolicy::Allow => PolicyWord::Allow,
-                JitPolicy::Deny => PolicyWord::Deny,
-            },
-            status: match binding.status {
-                BindingStatus::Active => StatusWord::Active,
-                BindingStatus::Degraded => StatusWord::Degraded,
-                BindingStatus::Inactive => StatusWord::Inactive,
-                BindingStatus::Deactivated => StatusWord::Deactivated,
-            },
-            alias: settings.alias,
-            primary: settings.primary,
-            created_at: binding.created_at,
-            updated_at: binding.updated_at,
-        }
-    }
-}
-
-/// The whole list: an owner has few enough bindings.
-#[derive(Serialize, ToSchema)]
-#[schema(as = IdPBindingResponseList)]
-struct List(Vec<Response>);
-
-impl List {
-    fn reply(bindings: impl IntoIterator<Item = IdpBinding>) -> Result<Reply, Problem> {
-        Reply::json(StatusCode::OK, &Self(bindings.into_iter().map(Response::from).collect()))
-    }
-}
 
 /// The operations of bindings.
 pub(crate) fn operations(bindings: &Bindings) -> Vec<Operation> {
@@ -234,12 +46,7 @@ fn create_of_platform(bindings: Bindings) -> Operation {
         )
         .json_body::<PlatformRequest>(CAP)
         .answers::<Response>(201, "The new binding.")
-        .problems(&[
-            Code::InvalidIdpBinding,
-            Code::InvalidJitPolicy,
-            Code::IssuerConflict,
-            Code::AliasConflict,
-        ])
+        .problems(&[Code::InvalidIdpBinding, Code::InvalidJitPolicy, Code::IssuerConflict, Code::AliasConflict])
         .handler(move |call| {
             let bindings = bindings.clone();
             async move { do_create_of_platform(&bindings, &call).await }
@@ -456,16 +263,7 @@ fn patch(bindings: Bindings) -> Operation {
 async fn do_patch(bindings: &Bindings, call: &Call) -> Result<Reply, Problem> {
     let seen = found(bindings, call, "manage").await?;
     let request: PatchRequest = call.json()?;
-    let patch = Patch {
-        discovery_url: request.discovery_url,
-        claim_mappings: request.claim_mappings,
-        required_acr: request.required_acr,
-        required_amr: request.required_amr,
-        jit_policy: request.jit_policy,
-        alias: request.alias,
-        primary: request.primary,
-    };
-    let binding = bindings.patch(&Actor::of(call)?, seen, patch).await?;
+    let binding = bindings.patch(&Actor::of(call)?, seen, request.into()).await?;
     Reply::json(StatusCode::OK, &Response::from(binding))
 }
 

@@ -166,12 +166,7 @@ impl Patch {
     }
 
     /// The settings with the changes made, each judged.
-    pub(crate) fn apply(
-        self,
-        old: Settings,
-        owner: BindingOwner,
-        insecure: bool,
-    ) -> Result<Settings, BindingRefusal> {
+    pub(crate) fn apply(self, old: Settings, owner: BindingOwner, insecure: bool) -> Result<Settings, BindingRefusal> {
         let mut new = old;
         if let Some(url) = self.discovery_url {
             if !reach::is_url(&url, insecure) {

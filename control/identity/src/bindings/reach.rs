@@ -21,9 +21,9 @@ pub(super) fn is_url(text: &str, insecure: bool) -> bool {
     let Ok(url) = Url::parse(text) else { return false };
     let scheme = url.scheme() == "https" || (insecure && url.scheme() == "http");
     // `https:host` and `https:///host` are mended by the parser and are no absolute URL.
-    let absolute = text.get(url.scheme().len()..).is_some_and(|rest| {
-        rest.strip_prefix("://").is_some_and(|host| !host.is_empty() && !host.starts_with('/'))
-    });
+    let absolute = text
+        .get(url.scheme().len()..)
+        .is_some_and(|rest| rest.strip_prefix("://").is_some_and(|host| !host.is_empty() && !host.starts_with('/')));
     let bare = url.username().is_empty() && url.password().is_none() && !text.contains('#');
     scheme && absolute && bare && url.host_str().is_some_and(|host| !host.is_empty())
 }
@@ -51,9 +51,7 @@ pub(super) fn is_within_reach(reference: &str, owner: Option<DomainId>) -> bool 
 /// Segments of `[A-Za-z0-9._-]`, none of them empty, `.` or `..`: nothing that a resolver could climb with or decode.
 fn is_plain_path(path: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    path.split('/').all(|segment| {
-        !matches!(segment, "" | "." | "..") && segment.bytes().all(plain)
-    })
+    path.split('/').all(|segment| !matches!(segment, "" | "." | "..") && segment.bytes().all(plain))
 }
 
 fn is_file_path(path: &str) -> bool {

@@ -66,10 +66,7 @@ impl BindingStatus {
             (Self::Degraded | Self::Inactive, BindingEvent::ProbeSucceeded) => Some(Self::Active),
             (Self::Active, BindingEvent::Activate | BindingEvent::ProbeSucceeded)
             | (Self::Degraded, BindingEvent::Activate | BindingEvent::ProbeFailed)
-            | (
-                Self::Inactive,
-                BindingEvent::Activate | BindingEvent::ProbeFailed | BindingEvent::ProbeFoundFault,
-            )
+            | (Self::Inactive, BindingEvent::Activate | BindingEvent::ProbeFailed | BindingEvent::ProbeFoundFault)
             | (
                 Self::Deactivated,
                 BindingEvent::Deactivate

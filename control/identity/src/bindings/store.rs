@@ -15,8 +15,7 @@ use super::status::BindingStatus;
 pub(crate) const PAGES: &[(&str, &str)] =
     &[(OF_DOMAIN, "idp_bindings_by_owner"), (OF_PLATFORM, "idp_bindings_by_owner"), (GET, "idp_bindings_pkey")];
 
-pub(crate) const STATEMENTS: &[&str] =
-    &[INSERT, GET, LOCK, OF_DOMAIN, OF_PLATFORM, ALL, UPDATE, SET_STATUS, DELETE];
+pub(crate) const STATEMENTS: &[&str] = &[INSERT, GET, LOCK, OF_DOMAIN, OF_PLATFORM, ALL, UPDATE, SET_STATUS, DELETE];
 
 const INSERT: &str = "INSERT INTO identity.idp_bindings (id, domain_id, issuer, client_id, client_secret_ref,
     discovery_url, claim_mappings, required_acr, required_amr, jit_policy, alias, is_primary, status, version,

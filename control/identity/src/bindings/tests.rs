@@ -43,15 +43,38 @@ fn a_domain_reaches_its_own_secrets_alone_and_the_platform_the_servers() {
         assert!(!is_within_reach(&format!("secret:{other}/{path}"), Some(own)), "{path}");
     }
     let climbing = [
-        "", "/", "/a", "a/", "a//b", ".", "..", "../x", "a/../../x", "a/./b", "a b", "a%2f..", "a\\b", "a?b", "a#b",
-        "a\u{0}", "ä", "a\n",
+        "",
+        "/",
+        "/a",
+        "a/",
+        "a//b",
+        ".",
+        "..",
+        "../x",
+        "a/../../x",
+        "a/./b",
+        "a b",
+        "a%2f..",
+        "a\\b",
+        "a?b",
+        "a#b",
+        "a\u{0}",
+        "ä",
+        "a\n",
     ];
     for path in climbing {
         assert!(!is_within_reach(&format!("secret:{own}/{path}"), Some(own)), "{path:?}");
     }
     let upper = format!("secret:{}/a", own.to_string().to_uppercase());
     let foreign = [
-        "file:/etc/passwd", "env:PLEXSPHERE_TOKEN_PEPPER", "a", "", "secret:", "secret:/a", " secret:x", upper.as_str(),
+        "file:/etc/passwd",
+        "env:PLEXSPHERE_TOKEN_PEPPER",
+        "a",
+        "",
+        "secret:",
+        "secret:/a",
+        " secret:x",
+        upper.as_str(),
     ];
     for reference in foreign {
         assert!(!is_within_reach(reference, Some(own)), "{reference}");
@@ -67,15 +90,39 @@ fn a_domain_reaches_its_own_secrets_alone_and_the_platform_the_servers() {
 #[test]
 fn a_url_is_absolute_and_bare_and_plain_http_needs_leave() {
     let long = format!("https://idp.example/{}", "a".repeat(4_076));
-    for url in ["https://idp.example", "https://idp.example:8443/realms/a?x=1", "HTTPS://IDP.example/", "https://[::1]/", long.as_str()] {
+    for url in [
+        "https://idp.example",
+        "https://idp.example:8443/realms/a?x=1",
+        "HTTPS://IDP.example/",
+        "https://[::1]/",
+        long.as_str(),
+    ] {
         assert!(is_url(url, false), "{url}");
     }
     let longer = format!("{long}a");
     for url in [
-        "", "idp.example", "/a", "//idp.example", "https:", "https:idp", "https:/idp", "https://", "https:///idp",
-        "http://idp.example", "ftp://idp.example", "file:///etc/passwd", "javascript:alert(1)", "https://u@idp.example",
-        "https://u:p@idp.example", "https://idp.example/#x", "https://idp.example/#", " https://idp.example",
-        "https://idp.example/a b", "https://idp.example/\n", "https://idp.example\\@evil.example", longer.as_str(),
+        "",
+        "idp.example",
+        "/a",
+        "//idp.example",
+        "https:",
+        "https:idp",
+        "https:/idp",
+        "https://",
+        "https:///idp",
+        "http://idp.example",
+        "ftp://idp.example",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "https://u@idp.example",
+        "https://u:p@idp.example",
+        "https://idp.example/#x",
+        "https://idp.example/#",
+        " https://idp.example",
+        "https://idp.example/a b",
+        "https://idp.example/\n",
+        "https://idp.example\\@evil.example",
+        longer.as_str(),
     ] {
         assert!(!is_url(url, false), "{url:?}");
     }
@@ -125,7 +172,8 @@ fn a_spiffe_bundle_is_fetched_by_https_and_unknown_mappings_are_kept() {
     };
     assert_eq!(read("shoe_size", "urn:size").unwrap().len(), 1);
     assert!(read("spiffe_bundle_url", "https://spire.example/bundle").is_ok());
-    for (name, value) in [("spiffe_bundle_url", "http://spire.example"), ("email", ""), ("", "x"), ("email", "a\u{7}")] {
+    for (name, value) in [("spiffe_bundle_url", "http://spire.example"), ("email", ""), ("", "x"), ("email", "a\u{7}")]
+    {
         assert!(read(name, value).is_err(), "{name} {value}");
     }
 }

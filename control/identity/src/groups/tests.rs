@@ -45,7 +45,7 @@ fn a_group_of_a_provider_names_binding_and_value_and_a_manual_one_neither() {
         ("idp", id.clone(), None),
         ("idp", id.clone(), Some("")),
         ("idp", Some("x".into()), Some("ops")),
-        ("IdP", id.clone(), Some("ops")),
+        ("IdP", id, Some("ops")),
         ("", None, None),
     ] {
         assert!(

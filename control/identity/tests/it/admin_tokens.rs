@@ -89,9 +89,20 @@ async fn a_request_for_anothers_token_is_judged_before_anybody_is_asked() {
     let nobody_in_charge = caller(&world, &grants, Some(&domain)).await;
     let bare = Uuid::parse_str(person.strip_prefix("user:").unwrap()).unwrap();
     let bad_refs = [
-        "", ":", "user", "user:", "user:x", "users:x", &format!("user:{NIL}"), &format!("User:{bare}"),
-        &format!("service-identity:{bare}"), &format!("serviceaccount:{bare}"), &format!(" user:{bare}"),
-        &format!("user:{bare} "), &format!("user:{}", bare.simple()), &format!("user:{{{bare}}}"),
+        "",
+        ":",
+        "user",
+        "user:",
+        "user:x",
+        "users:x",
+        &format!("user:{NIL}"),
+        &format!("User:{bare}"),
+        &format!("service-identity:{bare}"),
+        &format!("serviceaccount:{bare}"),
+        &format!(" user:{bare}"),
+        &format!("user:{bare} "),
+        &format!("user:{}", bare.simple()),
+        &format!("user:{{{bare}}}"),
     ];
     for bad in bad_refs {
         let refused = as_caller(&world, &nobody_in_charge, "POST", "/v1/admin/tokens", Some(wanted(bad))).await;

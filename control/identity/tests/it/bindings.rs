@@ -1,16 +1,18 @@
 //! Bindings to identity providers, over HTTP.
 
+use plexsphere_identity::{Actor, BindingEvent, BindingStatus};
+use plexsphere_kernel::{Clock as _, Subject};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::callers::{Grants, caller, user, waiting_for_locks};
+use crate::callers::{user, waiting_for_locks};
 use crate::tuples::tuples_on;
 use crate::world::{Answer, World, world, world_with};
 
-const NOBODY: &str = "0190a8b8-a0c0-7a0a-8a0a-a0a0a0a0a0a3";
+pub(crate) const NOBODY: &str = "0190a8b8-a0c0-7a0a-8a0a-a0a0a0a0a0a3";
 const PLATFORM_CHAIN: Uuid = Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001);
 
-fn of_domain(domain: &str, issuer: &str) -> Value {
+pub(crate) fn of_domain(domain: &str, issuer: &str) -> Value {
     json!({
         "domain_id": domain,
         "issuer": issuer,
@@ -21,7 +23,7 @@ fn of_domain(domain: &str, issuer: &str) -> Value {
     })
 }
 
-fn of_platform(issuer: &str) -> Value {
+pub(crate) fn of_platform(issuer: &str) -> Value {
     let mut body = of_domain(NOBODY, issuer);
     body.as_object_mut().unwrap().remove("domain_id");
     body["client_secret_ref"] = json!("env:IDP_SECRET");
@@ -44,21 +46,17 @@ async fn set_status(world: &World, id: &str, status: &str) -> Answer {
     world.call_as(&world.admin, "PATCH", &path, Some(json!({ "status": status }))).await
 }
 
-async fn made(world: &World, body: Value) -> String {
+pub(crate) async fn made(world: &World, body: Value) -> String {
     let path = if body.get("domain_id").is_some() { "/v1/admin/idp" } else { "/v1/admin/platform-idp" };
     let answer = world.post(path, body).await;
     assert_eq!(answer.status, 201, "{}", answer.body);
     answer.text("id")
 }
 
-/// What the probe will do once there is one.
-async fn found_by_probe(world: &World, id: &str, status: &str) {
-    sqlx::query("UPDATE identity.idp_bindings SET status = $2 WHERE id = $1::uuid")
-        .bind(id)
-        .bind(status)
-        .execute(&world.database.pool())
-        .await
-        .unwrap();
+/// Tells what the probe found; where the binding stands then.
+async fn found_by_probe(world: &World, id: &str, finding: BindingEvent) -> BindingStatus {
+    let prober = Actor::background(Subject::System(Uuid::from_u128(1)), world.clock.now());
+    world.identity.bindings().observe(&prober, id.parse().unwrap(), finding).await.unwrap()
 }
 
 #[tokio::test]
@@ -197,10 +195,9 @@ async fn issuer_alias_and_primary_are_unique_among_an_owners_bindings_that_are_n
     ] {
         assert_eq!(world.post("/v1/admin/idp", body.clone()).await.refusal(), (409, code), "{body}");
     }
-    for (changes, code) in [
-        (json!({ "issuer": "https://a.example" }), "issuer_conflict"),
-        (json!({ "alias": "a" }), "alias_conflict"),
-    ] {
+    for (changes, code) in
+        [(json!({ "issuer": "https://a.example" }), "issuer_conflict"), (json!({ "alias": "a" }), "alias_conflict")]
+    {
         let body = with(of_platform("https://b.example"), changes);
         assert_eq!(world.post("/v1/admin/platform-idp", body).await.refusal(), (409, code));
     }
@@ -345,25 +342,31 @@ async fn an_operator_switches_off_and_on_and_the_probe_alone_ends_what_it_found(
         assert_eq!(refused.refusal(), (400, "invalid_body"), "{body}");
     }
     assert_eq!(set_status(&world, &id, "active").await.text("status"), "active");
-    for found in ["degraded", "inactive"] {
-        found_by_probe(&world, &id, found).await;
-        assert_eq!(set_status(&world, &id, "active").await.refusal(), (400, "invalid_status"), "{found}");
+    for (finding, found) in
+        [(BindingEvent::ProbeFailed, BindingStatus::Degraded), (BindingEvent::ProbeFoundFault, BindingStatus::Inactive)]
+    {
+        assert_eq!(found_by_probe(&world, &id, finding).await, found);
+        assert_eq!(found_by_probe(&world, &id, finding).await, found);
+        assert_eq!(set_status(&world, &id, "active").await.refusal(), (400, "invalid_status"), "{found:?}");
         assert_eq!(set_status(&world, &id, "deactivated").await.text("status"), "deactivated");
+        assert_eq!(found_by_probe(&world, &id, BindingEvent::ProbeSucceeded).await, BindingStatus::Deactivated);
         assert_eq!(set_status(&world, &id, "deactivated").await.text("status"), "deactivated");
         assert_eq!(set_status(&world, &id, "active").await.text("status"), "active");
     }
+    found_by_probe(&world, &id, BindingEvent::ProbeFoundFault).await;
+    assert_eq!(found_by_probe(&world, &id, BindingEvent::ProbeSucceeded).await, BindingStatus::Active);
     let announced = "SELECT count(*) FROM kernel.outbox WHERE event_name = 'identity.IdPBindingStatusChanged'";
-    assert_eq!(world.count(announced).await, 4);
+    assert_eq!(world.count(announced).await, 8);
     let payload: Value = sqlx::query_scalar(
         "SELECT payload FROM kernel.outbox WHERE event_name = 'identity.IdPBindingStatusChanged' ORDER BY seq LIMIT 1",
     )
     .fetch_one(&world.database.pool())
     .await
     .unwrap();
-    assert_eq!((&payload["from"], &payload["to"]), (&json!("degraded"), &json!("deactivated")));
+    assert_eq!((&payload["from"], &payload["to"]), (&json!("active"), &json!("degraded")));
 }
 
-fn issuers(answer: &Answer) -> Vec<String> {
+pub(crate) fn issuers(answer: &Answer) -> Vec<String> {
     answer.body.as_array().unwrap().iter().map(|item| item["issuer"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -380,104 +383,13 @@ async fn a_domains_list_has_the_platforms_bindings_only_while_none_of_its_own_is
     let b = made(&world, of_domain(&domain, "https://b.example")).await;
     assert_eq!(issuers(&world.get(&list).await), ["https://a.example", "https://b.example"]);
     set_status(&world, &a, "deactivated").await;
-    found_by_probe(&world, &b, "degraded").await;
+    assert_eq!(found_by_probe(&world, &b, BindingEvent::ProbeFailed).await, BindingStatus::Degraded);
     assert_eq!(issuers(&world.get(&list).await), ["https://a.example", "https://b.example"]);
-    found_by_probe(&world, &b, "inactive").await;
+    assert_eq!(found_by_probe(&world, &b, BindingEvent::ProbeFoundFault).await, BindingStatus::Inactive);
     let all = ["https://a.example", "https://b.example", "https://shared.example"];
     assert_eq!(issuers(&world.get(&list).await), all);
     assert_eq!(issuers(&world.get("/v1/admin/platform-idp").await), ["https://shared.example"]);
     assert_eq!(world.get("/v1/admin/idp").await.body.as_array().unwrap().len(), 3);
-}
-
-#[tokio::test]
-async fn a_caller_sees_the_bindings_of_owners_that_it_may_read_and_cannot_probe_others() {
-    let mut world = world().await;
-    let grants = Grants::seat(&mut world);
-    let (own, other) = (world.domain("own", "10.0.0.0/8").await, world.domain("other", "11.0.0.0/8").await);
-    let reader = caller(&world, &grants, Some(&own)).await;
-    grants.give(&reader, "read", format!("domain:{own}"));
-    let mine = made(&world, of_domain(&own, "https://own.example")).await;
-    let theirs = made(&world, of_domain(&other, "https://other.example")).await;
-    let shared = made(&world, of_platform("https://shared.example")).await;
-    let call = |method: &'static str, path: String, body: Option<Value>| {
-        let (world, token) = (&world, &reader.token);
-        async move { world.call_as(token, method, &path, body).await }
-    };
-    assert_eq!(issuers(&call("GET", "/v1/admin/idp".into(), None).await), ["https://own.example"]);
-    assert_eq!(issuers(&call("GET", format!("/v1/admin/idp?domain_id={own}"), None).await), ["https://own.example"]);
-    for named in [other.as_str(), NOBODY, "x", "", "%00", "00000000-0000-0000-0000-000000000000"] {
-        let refused = call("GET", format!("/v1/admin/idp?domain_id={named}"), None).await;
-        assert_eq!(refused.refusal(), (403, "permission_denied"), "{named}");
-        assert_eq!(refused.body["reason"], "out_of_scope");
-    }
-    let twice = call("GET", format!("/v1/admin/idp?domain_id={own}&domain_id={own}"), None).await;
-    assert_eq!(twice.refusal(), (403, "permission_denied"));
-
-    assert_eq!(call("GET", format!("/v1/admin/idp/{mine}"), None).await.status, 200);
-    let mut bodies = Vec::new();
-    for id in [theirs.as_str(), shared.as_str(), NOBODY, "x", "00000000-0000-0000-0000-000000000000"] {
-        for (method, tail, body) in [
-            ("GET", "", None),
-            ("DELETE", "", None),
-            ("PATCH", "", Some(json!({ "alias": "a" }))),
-            ("PATCH", "/status", Some(json!({ "status": "deactivated" }))),
-        ] {
-            let mut refused = call(method, format!("/v1/admin/idp/{id}{tail}"), body).await;
-            assert_eq!(refused.refusal(), (404, "binding_not_found"), "{method} {id}{tail}");
-            let members = refused.body.as_object_mut().unwrap();
-            members.remove("instance");
-            members.remove("correlation_id");
-            bodies.push(refused.body);
-        }
-    }
-    assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]));
-    // Whoever reaches the owner by another relation is told so.
-    for (method, tail, body) in [
-        ("DELETE", "", None),
-        ("PATCH", "", Some(json!({ "alias": "a" }))),
-        ("PATCH", "/status", Some(json!({ "status": "deactivated" }))),
-    ] {
-        let refused = call(method, format!("/v1/admin/idp/{mine}{tail}"), body).await;
-        assert_eq!(refused.refusal(), (403, "permission_denied"), "{method}{tail}");
-        assert_eq!(refused.body["reason"], "insufficient_relation");
-    }
-    let refused = call("POST", "/v1/admin/idp".into(), Some(of_domain(&own, "https://x.example"))).await;
-    assert_eq!((refused.refusal(), &refused.body["reason"]), ((403, "permission_denied"), &json!("insufficient_relation")));
-    let refused = call("POST", "/v1/admin/idp".into(), Some(of_domain(NOBODY, "https://x.example"))).await;
-    assert_eq!((refused.refusal(), &refused.body["reason"]), ((403, "permission_denied"), &json!("out_of_scope")));
-    for (method, body) in [("GET", None), ("POST", Some(of_platform("https://x.example")))] {
-        let refused = call(method, "/v1/admin/platform-idp".into(), body).await;
-        assert_eq!(refused.refusal(), (403, "permission_denied"), "{method}");
-    }
-    assert_eq!(world.count("SELECT count(*) FROM identity.idp_bindings WHERE version = 1").await, 3);
-    // A refusal about another Domain stands on that Domain's chain.
-    let denials = world.rows("manage").await;
-    assert!(denials.contains(&("domain".to_owned(), other.clone(), other.parse().unwrap())), "{denials:?}");
-}
-
-#[tokio::test]
-async fn a_manager_of_a_domain_does_all_of_it_there_and_nothing_for_the_platform() {
-    let mut world = world().await;
-    let grants = Grants::seat(&mut world);
-    let own = world.domain("own", "10.0.0.0/8").await;
-    let manager = caller(&world, &grants, Some(&own)).await;
-    for relation in ["read", "manage"] {
-        grants.give(&manager, relation, format!("domain:{own}"));
-    }
-    let call = |method: &'static str, path: String, body: Option<Value>| {
-        let (world, token) = (&world, &manager.token);
-        async move { world.call_as(token, method, &path, body).await }
-    };
-    let made = call("POST", "/v1/admin/idp".into(), Some(of_domain(&own, "https://own.example"))).await;
-    assert_eq!(made.status, 201, "{}", made.body);
-    let path = format!("/v1/admin/idp/{}", made.text("id"));
-    assert_eq!(call("PATCH", path.clone(), Some(json!({ "alias": "a" }))).await.status, 200);
-    let off = Some(json!({ "status": "deactivated" }));
-    assert_eq!(call("PATCH", format!("{path}/status"), off).await.status, 200);
-    assert_eq!(call("DELETE", path.clone(), None).await.status, 204);
-    assert_eq!(call("DELETE", path, None).await.refusal(), (404, "binding_not_found"));
-    let refused = call("POST", "/v1/admin/platform-idp".into(), Some(of_platform("https://x.example"))).await;
-    assert_eq!(refused.refusal(), (403, "permission_denied"));
 }
 
 #[tokio::test]
@@ -515,7 +427,8 @@ async fn a_binding_takes_its_groups_with_it_and_leaves_the_users() {
 #[tokio::test]
 async fn a_fault_at_the_commit_leaves_no_binding_and_no_row() {
     let world = world().await;
-    let broken = "ALTER TABLE kernel.outbox ADD CONSTRAINT broken CHECK (event_name NOT LIKE 'identity.IdP%') NOT VALID";
+    let broken =
+        "ALTER TABLE kernel.outbox ADD CONSTRAINT broken CHECK (event_name NOT LIKE 'identity.IdP%') NOT VALID";
     sqlx::query(broken).execute(&world.database.pool()).await.unwrap();
     let refused = world.post("/v1/admin/platform-idp", of_platform("https://idp.example")).await;
     assert_eq!(refused.refusal(), (500, "internal"));

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use plexsphere_identity::{ApiTokenText, TokenPepper};
 use plexsphere_kernel::authz::AuthzUnavailable;
 use plexsphere_kernel::http::pipeline::Throttle;
+use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
 use plexsphere_kernel::http::{Gates, serve};
 use plexsphere_kernel::{Authorizer, Clock, Decision, ObjectRef, Principal};
 use plexsphere_wire::{DenialReason, PrincipalId, TokenId};
@@ -24,17 +25,15 @@ pub(crate) struct Grants {
 impl Grants {
     /// Seats a fresh one in the gates of a world.
     pub(crate) fn seat(world: &mut World) -> Arc<Self> {
-        let grants = Arc::new(Self {
-            base: world.identity.authorizer(),
-            known: Mutex::default(),
-            rows: Mutex::default(),
-        });
+        let grants =
+            Arc::new(Self { base: world.identity.authorizer(), known: Mutex::default(), rows: Mutex::default() });
         let gates = Arc::new(Gates {
             authenticator: world.identity.authenticator(),
             authorizer: Arc::clone(&grants) as Arc<dyn Authorizer>,
             audit: world.identity.denials(),
             clock: Arc::clone(&world.clock) as Arc<dyn Clock>,
             throttle: Throttle::default(),
+            origins: AllowedOrigins::default(),
         });
         world.router = serve(world.identity.operations(), &gates);
         grants

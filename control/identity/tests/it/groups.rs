@@ -1,8 +1,5 @@
 //! Groups and their members, over HTTP.
 
-use plexsphere_identity::{Actor, GroupRefusal};
-use plexsphere_kernel::{Clock as _, Subject};
-use plexsphere_wire::{DomainId, GroupId, IdpBindingId, PrincipalId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -10,28 +7,28 @@ use crate::callers::{Grants, caller, service, user, waiting_for_locks};
 use crate::tuples::tuples_on;
 use crate::world::{Answer, World, world};
 
-const NOBODY: &str = "0190a8b8-a0c0-7a0a-8a0a-a0a0a0a0a0a3";
+pub(crate) const NOBODY: &str = "0190a8b8-a0c0-7a0a-8a0a-a0a0a0a0a0a3";
 const NIL: &str = "00000000-0000-0000-0000-000000000000";
 
-fn manual(domain: &str, slug: &str) -> Value {
+pub(crate) fn manual(domain: &str, slug: &str) -> Value {
     json!({ "domain_id": domain, "slug": slug, "display_name": slug, "source": "manual" })
 }
 
-fn filled(domain: &str, slug: &str, binding: &str, value: &str) -> Value {
+pub(crate) fn filled(domain: &str, slug: &str, binding: &str, value: &str) -> Value {
     json!({
         "domain_id": domain, "slug": slug, "display_name": slug, "source": "idp",
         "idp_binding_id": binding, "idp_claim_value": value,
     })
 }
 
-async fn made(world: &World, body: Value) -> String {
+pub(crate) async fn made(world: &World, body: Value) -> String {
     let answer = world.post("/v1/admin/groups", body).await;
     assert_eq!(answer.status, 201, "{}", answer.body);
     answer.text("id")
 }
 
 /// A binding of a Domain, or of the platform.
-async fn binding(world: &World, domain: Option<&str>) -> String {
+pub(crate) async fn binding(world: &World, domain: Option<&str>) -> String {
     let mut body = json!({
         "issuer": "https://idp.example", "client_id": "c", "client_secret_ref": "env:X",
         "discovery_url": "https://idp.example", "jit_policy": "deny",
@@ -47,7 +44,7 @@ async fn binding(world: &World, domain: Option<&str>) -> String {
     world.post(path, body).await.text("id")
 }
 
-async fn add(world: &World, group: &str, kind: &str, member: impl ToString, source: &str) -> Answer {
+pub(crate) async fn add(world: &World, group: &str, kind: &str, member: impl ToString, source: &str) -> Answer {
     let body = json!({ "principal_id": member.to_string(), "principal_kind": kind, "source": source });
     world.post(&format!("/v1/admin/groups/{group}/members"), body).await
 }
@@ -95,12 +92,13 @@ async fn a_group_is_made_with_its_edge_renamed_listed_and_deleted() {
         assert_eq!(rows, [("group".to_owned(), answer.text("id"), chain)], "{action}");
     }
     for event in ["Created", "Updated", "Deleted"] {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM kernel.outbox WHERE event_name = $1 AND domain_id = $2")
-            .bind(format!("identity.Group{event}"))
-            .bind(chain)
-            .fetch_one(&pool)
-            .await
-            .unwrap();
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM kernel.outbox WHERE event_name = $1 AND domain_id = $2")
+                .bind(format!("identity.Group{event}"))
+                .bind(chain)
+                .fetch_one(&pool)
+                .await
+                .unwrap();
         assert_eq!(count, 1, "{event}");
     }
 }
@@ -193,7 +191,13 @@ async fn groups_page_by_slug_within_their_domain() {
     assert_eq!(slugs(&world.call_as(&reader.token, "GET", &path, None).await), ["a", "b", "c"]);
     let elsewhere = format!("/v1/admin/groups?domain_id={other}");
     assert_eq!(world.call_as(&reader.token, "GET", &elsewhere, None).await.refusal(), (403, "permission_denied"));
-    for bad in ["", "domain_id=", "domain_id=x", &format!("domain_id={NIL}"), &format!("domain_id={domain}&domain_id={domain}")] {
+    for bad in [
+        "",
+        "domain_id=",
+        "domain_id=x",
+        &format!("domain_id={NIL}"),
+        &format!("domain_id={domain}&domain_id={domain}"),
+    ] {
         assert_eq!(world.get(&format!("/v1/admin/groups?{bad}")).await.refusal(), (400, "invalid_domain_id"), "{bad}");
     }
     for bad in ["0", "201", "x"] {
@@ -208,7 +212,8 @@ async fn members_come_and_go_with_their_tuples() {
     let domain = world.domain("acme", "10.0.0.0/8").await;
     let (person, robot) = (user(&world, Some(&domain)).await, service(&world, &domain).await);
     let (group, inner) = (made(&world, manual(&domain, "a")).await, made(&world, manual(&domain, "b")).await);
-    for (kind, member) in [("user", person.to_string()), ("service_identity", robot.to_string()), ("group", inner.clone())]
+    for (kind, member) in
+        [("user", person.to_string()), ("service_identity", robot.to_string()), ("group", inner.clone())]
     {
         world.clock.advance(std::time::Duration::from_secs(1));
         let answer = add(&world, &group, kind, &member, "manual").await;
@@ -228,7 +233,8 @@ async fn members_come_and_go_with_their_tuples() {
     ];
     assert_eq!(tuples_on(&pool, &format!("group:{group}")).await, expected);
     let listed = world.get(&format!("/v1/admin/groups/{group}/members")).await;
-    let kinds: Vec<_> = listed.body["items"].as_array().unwrap().iter().map(|item| item["principal_kind"].clone()).collect();
+    let kinds: Vec<_> =
+        listed.body["items"].as_array().unwrap().iter().map(|item| item["principal_kind"].clone()).collect();
     assert_eq!(kinds, [json!("user"), json!("service_identity"), json!("group")]);
     assert!(listed.body.get("next_cursor").is_none());
 
@@ -339,14 +345,11 @@ async fn of_two_nestings_that_would_close_a_cycle_together_one_is_refused() {
     // Both requests stand before the first of them commits.
     let mut holder = world.database.pool().begin().await.unwrap();
     sqlx::query("SELECT id FROM identity.groups FOR UPDATE").execute(&mut *holder).await.unwrap();
-    let (one, two, ()) = tokio::join!(
-        add(&world, &a, "group", &b, "manual"),
-        add(&world, &b, "group", &a, "manual"),
-        async {
+    let (one, two, ()) =
+        tokio::join!(add(&world, &a, "group", &b, "manual"), add(&world, &b, "group", &a, "manual"), async {
             waiting_for_locks(&world, 2).await;
             holder.rollback().await.unwrap();
-        }
-    );
+        });
     let mut seen = [one.refusal(), two.refusal()];
     seen.sort_unstable();
     assert_eq!(seen, [(201, ""), (400, "invalid_membership")]);
@@ -364,7 +367,11 @@ async fn a_member_that_is_added_while_its_group_goes_is_added_to_nothing() {
         (&outer, "group", inner.clone(), (400, "invalid_membership")),
     ] {
         let mut holder = world.database.pool().begin().await.unwrap();
-        sqlx::query("DELETE FROM identity.groups WHERE id = $1::uuid").bind(&inner).execute(&mut *holder).await.unwrap();
+        sqlx::query("DELETE FROM identity.groups WHERE id = $1::uuid")
+            .bind(&inner)
+            .execute(&mut *holder)
+            .await
+            .unwrap();
         let (added, ()) = tokio::join!(add(&world, group, kind, member, "manual"), async {
             waiting_for_locks(&world, 1).await;
             if kind == "group" {
@@ -430,92 +437,6 @@ async fn a_group_answers_whoever_reaches_it_and_is_missing_to_everybody_else() {
     let denials = world.rows("manage").await;
     assert!(denials.contains(&("group".to_owned(), seen, domain.parse().unwrap())), "{denials:?}");
     assert_eq!(world.count("SELECT count(*) FROM identity.groups").await, 2);
-}
-
-fn actor(world: &World) -> Actor {
-    Actor::background(Subject::System(Uuid::from_u128(1)), world.clock.now())
-}
-
-#[tokio::test]
-async fn a_sign_in_brings_a_persons_memberships_in_line_and_nobody_elses() {
-    let world = world().await;
-    let domain = world.domain("acme", "10.0.0.0/8").await;
-    let (bound, shared) = (binding(&world, Some(&domain)).await, binding(&world, None).await);
-    let (person, other) = (user(&world, Some(&domain)).await, user(&world, Some(&domain)).await);
-    let ops = made(&world, filled(&domain, "ops", &bound, "ops")).await;
-    let dev = made(&world, filled(&domain, "dev", &bound, "Dev")).await;
-    let elsewhere = made(&world, filled(&domain, "shared", &shared, "ops")).await;
-    let by_hand = made(&world, manual(&domain, "hand")).await;
-    for (group, source) in [(&ops, "idp"), (&elsewhere, "idp"), (&by_hand, "manual")] {
-        assert_eq!(add(&world, group, "user", other, source).await.status, 201);
-    }
-    for group in [&elsewhere, &by_hand] {
-        let source = if group == &by_hand { "manual" } else { "idp" };
-        assert_eq!(add(&world, group, "user", person, source).await.status, 201);
-    }
-    let place: (DomainId, IdpBindingId) = (domain.parse().unwrap(), bound.parse().unwrap());
-    let person_id = PrincipalId::from_uuid(person);
-    let pool = world.database.pool();
-    let groups_of = async || -> Vec<String> {
-        sqlx::query_scalar(
-            "SELECT g.slug FROM identity.memberships m JOIN identity.groups g ON g.id = m.group_id
-             WHERE m.principal_id = $1 ORDER BY 1",
-        )
-        .bind(person)
-        .fetch_all(&world.database.pool())
-        .await
-        .unwrap()
-    };
-    for (claims, expected, rows) in [
-        (vec!["ops", "Dev", "unknown"], vec!["dev", "hand", "ops", "shared"], 2),
-        (vec!["ops", "Dev"], vec!["dev", "hand", "ops", "shared"], 2),
-        (vec!["dev", "OPS"], vec!["hand", "shared"], 4),
-        (vec![], vec!["hand", "shared"], 4),
-    ] {
-        let claims: Vec<String> = claims.into_iter().map(str::to_owned).collect();
-        let mut tx = world.db.begin().await.unwrap();
-        world.identity.groups().sync(&mut tx, &actor(&world), place, person_id, &claims).await.unwrap();
-        tx.commit().await.unwrap();
-        assert_eq!(groups_of().await, expected, "{claims:?}");
-        assert_eq!(world.rows("group.member-sync").await.len(), rows, "{claims:?}");
-        let tuples = tuples_on(&pool, &format!("group:{dev}")).await;
-        let has = tuples.contains(&format!("member@user:{person}"));
-        assert_eq!(has, expected.contains(&"dev"), "{tuples:?}");
-    }
-    let theirs = format!("SELECT count(*) FROM identity.memberships WHERE principal_id = '{other}'");
-    let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(theirs)).fetch_one(&pool).await.unwrap();
-    assert_eq!(count, 3);
-}
-
-#[tokio::test]
-async fn an_invitation_enlists_a_person_by_hand_and_a_refusal_leaves_its_transaction_good() {
-    let world = world().await;
-    let domain = world.domain("acme", "10.0.0.0/8").await;
-    let other = world.domain("other", "11.0.0.0/8").await;
-    let bound = binding(&world, Some(&domain)).await;
-    let hand: GroupId = made(&world, manual(&domain, "hand")).await.parse().unwrap();
-    let idp: GroupId = made(&world, filled(&domain, "idp", &bound, "ops")).await.parse().unwrap();
-    let foreign: GroupId = made(&world, manual(&other, "hand")).await.parse().unwrap();
-    let home: DomainId = domain.parse().unwrap();
-    let person = PrincipalId::from_uuid(user(&world, Some(&domain)).await);
-    let stranger = PrincipalId::from_uuid(user(&world, Some(&other)).await);
-    let (groups, actor) = (world.identity.groups(), actor(&world));
-    let mut tx = world.db.begin().await.unwrap();
-    for group in [foreign, NOBODY.parse().unwrap()] {
-        let refused = groups.enlist(&mut tx, &actor, (home, group), person).await;
-        assert!(matches!(refused, Err(GroupRefusal::NotFound)));
-    }
-    let refused = groups.enlist(&mut tx, &actor, (home, idp), person).await;
-    assert!(matches!(refused, Err(GroupRefusal::SourceDiffers)));
-    let refused = groups.enlist(&mut tx, &actor, (home, hand), stranger).await;
-    assert!(matches!(refused, Err(GroupRefusal::Stranger)));
-    assert!(groups.enlist(&mut tx, &actor, (home, hand), person).await.unwrap());
-    assert!(!groups.enlist(&mut tx, &actor, (home, hand), person).await.unwrap());
-    tx.commit().await.unwrap();
-    assert_eq!(world.count("SELECT count(*) FROM identity.memberships").await, 1);
-    assert_eq!(world.rows("group.member-add").await.len(), 1);
-    let tuples = tuples_on(&world.database.pool(), &format!("group:{hand}")).await;
-    assert!(tuples.contains(&format!("member@user:{person}")), "{tuples:?}");
 }
 
 #[tokio::test]

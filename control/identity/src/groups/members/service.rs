@@ -35,12 +35,7 @@ impl Groups {
         Ok(rows)
     }
 
-    pub(super) async fn add(
-        &self,
-        actor: &Actor,
-        group: &Group,
-        new: NewMember,
-    ) -> Result<Membership, GroupRefusal> {
+    pub(super) async fn add(&self, actor: &Actor, group: &Group, new: NewMember) -> Result<Membership, GroupRefusal> {
         let mut tx = self.db.begin().await?;
         let membership = self.admit(&mut tx, actor, group, new).await?;
         tx.commit().await.map_err(Fault::from)?;

@@ -17,19 +17,8 @@ pub(crate) const PAGES: &[(&str, &str)] = &[
     (OF_USER, "groups_of_binding"),
 ];
 
-pub(crate) const STATEMENTS: &[&str] = &[
-    INSERT,
-    LIST,
-    DELETE,
-    FORGET_GROUP,
-    OUTER,
-    NESTING,
-    NESTING_LOCK,
-    USER,
-    SERVICE_IDENTITY,
-    GROUP,
-    OF_USER,
-];
+pub(crate) const STATEMENTS: &[&str] =
+    &[INSERT, LIST, DELETE, FORGET_GROUP, OUTER, NESTING, NESTING_LOCK, USER, SERVICE_IDENTITY, GROUP, OF_USER];
 
 const INSERT: &str = "INSERT INTO identity.memberships (group_id, principal_kind, principal_id, source, created_at)
     SELECT id, $2, $3, source, $4 FROM identity.groups WHERE id = $1 ON CONFLICT DO NOTHING";
