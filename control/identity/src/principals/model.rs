@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use data_encoding::BASE32_NOPAD;
-use plexsphere_wire::{Code, PrincipalId, Problem, Timestamp, TokenId};
+use plexsphere_kernel::{Principal, PrincipalScope, Subject};
+use plexsphere_wire::{Code, Problem, Timestamp, TokenId};
 use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 use subtle::ConstantTimeEq as _;
@@ -50,7 +51,12 @@ impl ApiTokenText {
     /// Reads the text behind `Bearer `; `None` for any other form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (env, rest) = text.strip_prefix("psk_")?.split_once('_')?;
+        Self::parse_behind("psk_", text)
+    }
+
+    /// Reads a text that is laid out alike behind another prefix.
+    pub(crate) fn parse_behind(prefix: &str, text: &str) -> Option<Self> {
+        let (env, rest) = text.strip_prefix(prefix)?.split_once('_')?;
         let (id, secret) = rest.split_once('_')?;
         let env_fits = (1..=32).contains(&env.len()) && env.bytes().all(|b| b.is_ascii_lowercase());
         if !env_fits || id.len() != ID_CHARS || secret.len() != SECRET_CHARS {
@@ -64,9 +70,14 @@ impl ApiTokenText {
     /// The text, to be shown once.
     #[must_use]
     pub fn render(&self, env: &str) -> Zeroizing<String> {
+        self.render_behind("psk_", env)
+    }
+
+    /// The text behind another prefix.
+    pub(crate) fn render_behind(&self, prefix: &str, env: &str) -> Zeroizing<String> {
         let id = lower(self.id.as_bytes());
         let secret = Zeroizing::new(lower(self.secret.as_slice()));
-        Zeroizing::new(format!("psk_{env}_{id}_{}", secret.as_str()))
+        Zeroizing::new(format!("{prefix}{env}_{id}_{}", secret.as_str()))
     }
 
     /// The 32 secret bytes.
@@ -98,7 +109,7 @@ fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
 #[derive(Clone, Debug)]
 pub(crate) struct StoredToken {
     pub(crate) id: TokenId,
-    pub(crate) user: PrincipalId,
+    pub(crate) owner: Subject,
     pub(crate) domain: Option<plexsphere_wire::DomainId>,
     pub(crate) env_prefix: String,
     pub(crate) digest: Vec<u8>,
@@ -112,6 +123,12 @@ pub(crate) struct StoredToken {
 }
 
 impl StoredToken {
+    /// Whose token it is, and where that one belongs.
+    pub(crate) fn principal(&self) -> Principal {
+        let scope = self.domain.map_or(PrincipalScope::Platform, PrincipalScope::Domain);
+        Principal { subject: self.owner, scope }
+    }
+
     /// Whether the token still is one at `now`.
     pub(crate) fn is_live(&self, now: Timestamp) -> bool {
         !self.revoked && now < self.expires_at
@@ -137,6 +154,9 @@ pub enum TokenRefusal {
     /// The identity already has as many live tokens as it may have.
     #[error("the identity has {MAX_LIVE} live tokens, which is the most")]
     TooMany,
+    /// Not a reference to a principal.
+    #[error("`identity_ref` is `user:<uuid>` or `service:<uuid>`")]
+    Reference,
     /// The token is asked for somebody else.
     #[error("`identity_ref` is not the caller")]
     NotSelf,
@@ -154,6 +174,7 @@ impl TokenRefusal {
     pub const fn code(&self) -> Code {
         match self {
             Self::Invalid(_) | Self::TooMany => Code::InvalidApiToken,
+            Self::Reference => Code::InvalidIdentityRef,
             Self::NotSelf => Code::IdentityRefNotSelf,
             Self::NotFound => Code::ApiTokenNotFound,
             Self::Fault(_) => Code::Internal,

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use plexsphere_kernel::{Database, Fault, ObjectRef, PrincipalScope};
-use plexsphere_wire::{PrincipalId, Timestamp, TokenId};
-use serde_json::json;
+use plexsphere_kernel::{Database, Fault, ObjectRef, Outcome, Principal, PrincipalScope, Subject};
+use plexsphere_wire::{DenialReason, PrincipalId, Timestamp, TokenId};
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::cache::Cache;
@@ -34,6 +34,18 @@ pub(super) struct Wanted {
     pub(super) own_end: Option<Timestamp>,
 }
 
+impl Wanted {
+    /// The lifetime in seconds, once the members are judged.
+    pub(super) fn check(&self) -> Result<i64, TokenRefusal> {
+        if !model::ENVS.contains(&self.env_prefix.as_str()) {
+            return Err(TokenRefusal::Invalid("env_prefix"));
+        }
+        let ttl = self.ttl_seconds.unwrap_or(model::DEFAULT_TTL_SECONDS);
+        let fits = (model::MIN_TTL_SECONDS..=model::MAX_TTL_SECONDS).contains(&ttl);
+        if fits { Ok(ttl) } else { Err(TokenRefusal::Invalid("ttl_seconds")) }
+    }
+}
+
 /// A token just made; the only time that its text is known.
 pub(super) struct Minted {
     pub(super) id: TokenId,
@@ -44,8 +56,19 @@ pub(super) struct Minted {
 }
 
 /// The audit object of a list of tokens: their owner.
-fn owner(user: PrincipalId) -> ObjectRef {
-    ObjectRef { kind: "user", id: user.to_string() }
+pub(super) fn person(owner: Subject) -> ObjectRef {
+    let kind = if matches!(owner, Subject::Service(_)) { "serviceaccount" } else { "user" };
+    ObjectRef { kind, id: owner.uuid().to_string() }
+}
+
+/// What events say of a token.
+fn ids(token: TokenId, owner: Subject) -> Value {
+    match owner {
+        Subject::Service(id) => json!({ "token_id": token, "service_identity_id": id }),
+        Subject::User(_) | Subject::Node(_) | Subject::System(_) => {
+            json!({ "token_id": token, "user_id": owner.uuid() })
+        }
+    }
 }
 
 /// The audit object of a token: its id, which opens nothing.
@@ -53,7 +76,7 @@ fn object(token: TokenId) -> ObjectRef {
     ObjectRef { kind: "api_token", id: token.to_string() }
 }
 
-fn chain(scope: PrincipalScope) -> Option<plexsphere_wire::DomainId> {
+pub(super) fn chain(scope: PrincipalScope) -> Option<plexsphere_wire::DomainId> {
     match scope {
         PrincipalScope::Platform => None,
         PrincipalScope::Domain(domain) => Some(domain),
@@ -65,31 +88,22 @@ impl ApiTokens {
         Self { db, journal, pepper, cache }
     }
 
-    pub(super) async fn issue(
-        &self,
-        actor: &Actor,
-        scope: PrincipalScope,
-        wanted: Wanted,
-    ) -> Result<Minted, TokenRefusal> {
-        if !model::ENVS.contains(&wanted.env_prefix.as_str()) {
-            return Err(TokenRefusal::Invalid("env_prefix"));
-        }
-        let ttl = wanted.ttl_seconds.unwrap_or(model::DEFAULT_TTL_SECONDS);
-        if !(model::MIN_TTL_SECONDS..=model::MAX_TTL_SECONDS).contains(&ttl) {
-            return Err(TokenRefusal::Invalid("ttl_seconds"));
-        }
-        let (user, now) = (actor.principal_id(), actor.now);
+    /// Makes a token of `owner`, who is the actor or is in the actor's charge.
+    pub(super) async fn issue(&self, actor: &Actor, owner: &Principal, wanted: Wanted) -> Result<Minted, TokenRefusal> {
+        let ttl = wanted.check()?;
+        let (scope, now) = (owner.scope, actor.now);
+        let owner = owner.subject;
         let expires_at = model::expiry(now, ttl, wanted.own_end);
         let text = ApiTokenText::mint(TokenId::mint(now))?;
         let mut tx = self.db.begin().await?;
-        if store::count_live(&mut tx, user, now).await? >= model::MAX_LIVE {
+        if store::count_live(&mut tx, owner, now).await? >= model::MAX_LIVE {
             return Err(TokenRefusal::TooMany);
         }
         let digest = self.pepper.digest(text.secret());
         let env_prefix = &wanted.env_prefix;
-        store::insert_token(&mut tx, NewToken { text: &text, user, env_prefix, digest, created_at: now, expires_at })
+        store::insert_token(&mut tx, NewToken { text: &text, owner, env_prefix, digest, created_at: now, expires_at })
             .await?;
-        let payload = json!({ "token_id": text.id, "user_id": user });
+        let payload = ids(text.id, owner);
         self.journal.announce(&mut tx, actor, chain(scope), EventName::ApiTokenIssued, payload).await?;
         self.journal.record(&mut tx, actor.record(chain(scope), "api-token.issue", object(text.id))).await?;
         tx.commit().await.map_err(Fault::from)?;
@@ -102,22 +116,23 @@ impl ApiTokens {
         })
     }
 
-    pub(super) async fn list(&self, actor: &Actor, scope: PrincipalScope) -> Result<Vec<StoredToken>, Fault> {
-        let user = actor.principal_id();
-        let tokens = store::live_tokens(self.db.pool(), user, actor.now).await?;
-        self.journal.record_alone(actor.record(chain(scope), "api-token.list", owner(user))).await?;
+    pub(super) async fn list(&self, actor: &Actor, owner: &Principal) -> Result<Vec<StoredToken>, Fault> {
+        let tokens = store::live_tokens(self.db.pool(), owner.subject, actor.now).await?;
+        let record = actor.record(chain(owner.scope), "api-token.list", person(owner.subject));
+        self.journal.record_alone(record).await?;
         Ok(tokens)
     }
 
     pub(super) async fn rotate(
         &self,
         actor: &Actor,
-        scope: PrincipalScope,
+        owner: &Principal,
         (id, own_end): (TokenId, Option<Timestamp>),
     ) -> Result<Minted, TokenRefusal> {
-        let (user, now) = (actor.principal_id(), actor.now);
+        let (scope, now) = (owner.scope, actor.now);
+        let owner = owner.subject;
         let mut tx = self.db.begin().await?;
-        let old = store::lock_token(&mut tx, id, user).await?.filter(|token| token.is_live(now));
+        let old = store::lock_token(&mut tx, id, owner).await?.filter(|token| token.is_live(now));
         let old = old.ok_or(TokenRefusal::NotFound)?;
         let text = ApiTokenText::mint(id)?;
         // A new secret is a new token to whoever came by one: it gives no more time than its caller has.
@@ -125,7 +140,7 @@ impl ApiTokens {
         let deadline = now.plus(model::ROTATION_OVERLAP).min(old.expires_at).min(expires_at);
         let digest = self.pepper.digest(text.secret());
         store::rotate(&mut tx, id, digest, (deadline, expires_at), now).await?;
-        let payload = json!({ "token_id": id, "user_id": user });
+        let payload = ids(id, owner);
         self.journal.announce(&mut tx, actor, chain(scope), EventName::ApiTokenRotated, payload).await?;
         self.journal.record(&mut tx, actor.record(chain(scope), "api-token.rotate", object(id))).await?;
         tx.commit().await.map_err(Fault::from)?;
@@ -139,18 +154,36 @@ impl ApiTokens {
         })
     }
 
-    pub(super) async fn revoke(&self, actor: &Actor, scope: PrincipalScope, id: TokenId) -> Result<(), TokenRefusal> {
-        let user = actor.principal_id();
+    pub(super) async fn revoke(&self, actor: &Actor, owner: &Principal, id: TokenId) -> Result<(), TokenRefusal> {
+        let (scope, owner) = (owner.scope, owner.subject);
         let mut tx = self.db.begin().await?;
-        if !store::revoke(&mut tx, id, user, actor.now).await? {
+        if !store::revoke(&mut tx, id, owner, actor.now).await? {
             return Err(TokenRefusal::NotFound);
         }
-        let payload = json!({ "token_id": id, "user_id": user });
+        let payload = ids(id, owner);
         self.journal.announce(&mut tx, actor, chain(scope), EventName::ApiTokenRevoked, payload).await?;
         self.journal.record(&mut tx, actor.record(chain(scope), "api-token.revoke", object(id))).await?;
         tx.commit().await.map_err(Fault::from)?;
         self.cache.evict(&id);
         Ok(())
+    }
+
+    /// Whom a reference names; `None` when it names nobody.
+    pub(super) async fn principal(&self, subject: Subject) -> Result<Option<Principal>, Fault> {
+        store::principal(self.db.pool(), subject).await
+    }
+
+    /// Whose token it is, not yet gated: the owner's home names the gate.
+    pub(super) async fn owner_of(&self, id: TokenId) -> Result<Principal, TokenRefusal> {
+        let token = store::token(self.db.pool(), id).await?.ok_or(TokenRefusal::NotFound)?;
+        Ok(token.principal())
+    }
+
+    /// Records that a caller was refused a principal that does not exist.
+    pub(super) async fn note_refusal(&self, actor: &Actor, caller: &Principal, named: Subject) -> Result<(), Fault> {
+        let mut record = actor.record(chain(caller.scope), "manage", person(named));
+        record.outcome = Outcome::Denied(DenialReason::OutOfScope);
+        self.journal.record_alone(record).await
     }
 
     pub(super) async fn email(&self, user: PrincipalId) -> Result<Option<String>, Fault> {

@@ -1,6 +1,6 @@
 //! SQL of Users and API tokens.
 
-use plexsphere_kernel::{Fault, Tx};
+use plexsphere_kernel::{Fault, Principal, PrincipalScope, Subject, Tx};
 use plexsphere_wire::{DomainId, PrincipalId, Timestamp, TokenId};
 use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, Row as _};
@@ -21,6 +21,9 @@ pub(super) const STATEMENTS: &[&str] = &[
     RETIRE_PREVIOUS,
     PURGE,
     LOCK_USER,
+    LOCK_SERVICE_IDENTITY,
+    USER_HOME,
+    SERVICE_IDENTITY_HOME,
     EMAIL,
     IS_ADMIN,
     OTHER_ADMIN,
@@ -34,21 +37,32 @@ pub(super) const STATEMENTS: &[&str] = &[
     BOOTSTRAP_LOCK,
 ];
 
-const TOKEN: &str = "SELECT t.*, u.domain_id FROM identity.api_tokens t JOIN identity.users u ON u.id = t.user_id
-    WHERE t.id = $1";
-const TOKEN_FOR_UPDATE: &str = "SELECT t.*, u.domain_id FROM identity.api_tokens t JOIN identity.users u
-    ON u.id = t.user_id WHERE t.id = $1 AND t.user_id = $2 FOR UPDATE OF t";
-const LIVE_TOKENS: &str = "SELECT t.*, u.domain_id FROM identity.api_tokens t JOIN identity.users u
-    ON u.id = t.user_id WHERE t.user_id = $1 AND t.revoked_at IS NULL AND t.expires_at > $2
+/// The look-up that grows with the tokens of all, with both indexes that it walks.
+pub(crate) const PAGES: &[(&str, &str)] =
+    &[(LIVE_TOKENS, "api_tokens_of_user"), (LIVE_TOKENS, "api_tokens_of_service_identity")];
+
+// An owner is a User or a ServiceIdentity, and no id is both.
+const TOKEN: &str = "SELECT t.*, coalesce(u.domain_id, s.domain_id) AS domain_id FROM identity.api_tokens t
+    LEFT JOIN identity.users u ON u.id = t.user_id
+    LEFT JOIN identity.service_identities s ON s.id = t.service_identity_id WHERE t.id = $1";
+const TOKEN_FOR_UPDATE: &str = "SELECT t.*, coalesce(u.domain_id, s.domain_id) AS domain_id FROM identity.api_tokens t
+    LEFT JOIN identity.users u ON u.id = t.user_id
+    LEFT JOIN identity.service_identities s ON s.id = t.service_identity_id
+    WHERE t.id = $1 AND (t.user_id = $2 OR t.service_identity_id = $2) FOR UPDATE OF t";
+const LIVE_TOKENS: &str = "SELECT t.*, coalesce(u.domain_id, s.domain_id) AS domain_id FROM identity.api_tokens t
+    LEFT JOIN identity.users u ON u.id = t.user_id
+    LEFT JOIN identity.service_identities s ON s.id = t.service_identity_id
+    WHERE (t.user_id = $1 OR t.service_identity_id = $1) AND t.revoked_at IS NULL AND t.expires_at > $2
     ORDER BY t.created_at DESC, t.id DESC";
 const COUNT_LIVE: &str = "SELECT count(*) FROM identity.api_tokens
-    WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2";
+    WHERE (user_id = $1 OR service_identity_id = $1) AND revoked_at IS NULL AND expires_at > $2";
 const INSERT_TOKEN: &str = "INSERT INTO identity.api_tokens
-    (id, user_id, env_prefix, digest, ttl_seconds, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    (id, user_id, service_identity_id, env_prefix, digest, ttl_seconds, created_at, expires_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 const ROTATE: &str = "UPDATE identity.api_tokens SET previous_digest = digest, previous_until = $3, digest = $2,
     expires_at = $4, rotated_at = $5 WHERE id = $1";
 const REVOKE: &str = "UPDATE identity.api_tokens SET revoked_at = $3
-    WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3";
+    WHERE id = $1 AND (user_id = $2 OR service_identity_id = $2) AND revoked_at IS NULL AND expires_at > $3";
 const TOUCH: &str = "UPDATE identity.api_tokens SET last_used_at = $2
     WHERE id = $1 AND (last_used_at IS NULL OR last_used_at <= $2::timestamptz - interval '60 seconds')";
 const RETIRE_PREVIOUS: &str = "UPDATE identity.api_tokens SET previous_digest = NULL, previous_until = NULL
@@ -56,6 +70,9 @@ const RETIRE_PREVIOUS: &str = "UPDATE identity.api_tokens SET previous_digest = 
 const PURGE: &str = "DELETE FROM identity.api_tokens
     WHERE expires_at <= $1::timestamptz - interval '30 days' OR revoked_at <= $1::timestamptz - interval '30 days'";
 const LOCK_USER: &str = "SELECT id FROM identity.users WHERE id = $1 FOR NO KEY UPDATE";
+const LOCK_SERVICE_IDENTITY: &str = "SELECT id FROM identity.service_identities WHERE id = $1 FOR NO KEY UPDATE";
+const USER_HOME: &str = "SELECT domain_id FROM identity.users WHERE id = $1";
+const SERVICE_IDENTITY_HOME: &str = "SELECT domain_id FROM identity.service_identities WHERE id = $1";
 const EMAIL: &str = "SELECT email FROM identity.users WHERE id = $1";
 const IS_ADMIN: &str = "SELECT EXISTS (SELECT FROM identity.platform_admins WHERE user_id = $1)";
 const OTHER_ADMIN: &str = "SELECT EXISTS (SELECT FROM identity.platform_admins
@@ -80,11 +97,20 @@ fn maybe(row: &PgRow, name: &str) -> Result<Option<Timestamp>, sqlx::Error> {
     Ok(row.try_get::<Option<OffsetDateTime>, _>(name)?.map(Timestamp::new))
 }
 
+fn owner(row: &PgRow) -> Result<Subject, sqlx::Error> {
+    let id = |name: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<Uuid>, _>(name)?.map(PrincipalId::from_uuid));
+    match (id("user_id")?, id("service_identity_id")?) {
+        (Some(user), _) => Ok(Subject::User(user)),
+        (None, Some(service)) => Ok(Subject::Service(service)),
+        (None, None) => Err(sqlx::Error::Decode("a token without an owner".into())),
+    }
+}
+
 fn read(row: &PgRow) -> Result<StoredToken, sqlx::Error> {
     let previous: Option<Vec<u8>> = row.try_get("previous_digest")?;
     Ok(StoredToken {
         id: TokenId::from_uuid(row.try_get("id")?),
-        user: PrincipalId::from_uuid(row.try_get("user_id")?),
+        owner: owner(row)?,
         domain: row.try_get::<Option<Uuid>, _>("domain_id")?.map(DomainId::from_uuid),
         env_prefix: row.try_get("env_prefix")?,
         digest: row.try_get("digest")?,
@@ -103,32 +129,47 @@ pub(super) async fn token<'e>(db: impl PgExecutor<'e>, id: TokenId) -> Result<Op
     Ok(row.as_ref().map(read).transpose()?)
 }
 
-pub(super) async fn lock_token(tx: &mut Tx, id: TokenId, user: PrincipalId) -> Result<Option<StoredToken>, Fault> {
-    let query = sqlx::query(TOKEN_FOR_UPDATE).bind(id.uuid()).bind(user.uuid());
+pub(super) async fn lock_token(tx: &mut Tx, id: TokenId, owner: Subject) -> Result<Option<StoredToken>, Fault> {
+    let query = sqlx::query(TOKEN_FOR_UPDATE).bind(id.uuid()).bind(owner.uuid());
     let row = query.fetch_optional(&mut **tx).await?;
     Ok(row.as_ref().map(read).transpose()?)
 }
 
 pub(super) async fn live_tokens<'e>(
     db: impl PgExecutor<'e>,
-    user: PrincipalId,
+    owner: Subject,
     now: Timestamp,
 ) -> Result<Vec<StoredToken>, Fault> {
-    let rows = sqlx::query(LIVE_TOKENS).bind(user.uuid()).bind(now.inner()).fetch_all(db).await?;
+    let rows = sqlx::query(LIVE_TOKENS).bind(owner.uuid()).bind(now.inner()).fetch_all(db).await?;
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
 /// Counts under a lock on the owner, so that two requests cannot both be the hundredth.
-pub(super) async fn count_live(tx: &mut Tx, user: PrincipalId, now: Timestamp) -> Result<i64, Fault> {
-    sqlx::query(LOCK_USER).bind(user.uuid()).fetch_optional(&mut **tx).await?;
-    let query = sqlx::query_scalar(COUNT_LIVE).bind(user.uuid()).bind(now.inner());
+pub(super) async fn count_live(tx: &mut Tx, owner: Subject, now: Timestamp) -> Result<i64, Fault> {
+    let lock = if matches!(owner, Subject::Service(_)) { LOCK_SERVICE_IDENTITY } else { LOCK_USER };
+    sqlx::query(lock).bind(owner.uuid()).fetch_optional(&mut **tx).await?;
+    let query = sqlx::query_scalar(COUNT_LIVE).bind(owner.uuid()).bind(now.inner());
     Ok(query.fetch_one(&mut **tx).await?)
+}
+
+/// Whom a reference names and where that one belongs; `None` when it names nobody.
+pub(super) async fn principal<'e>(db: impl PgExecutor<'e>, subject: Subject) -> Result<Option<Principal>, Fault> {
+    let statement = match subject {
+        Subject::User(_) => USER_HOME,
+        Subject::Service(_) => SERVICE_IDENTITY_HOME,
+        Subject::Node(_) | Subject::System(_) => return Ok(None),
+    };
+    let home: Option<Option<Uuid>> = sqlx::query_scalar(statement).bind(subject.uuid()).fetch_optional(db).await?;
+    Ok(home.map(|domain| {
+        let scope = domain.map(DomainId::from_uuid).map_or(PrincipalScope::Platform, PrincipalScope::Domain);
+        Principal { subject, scope }
+    }))
 }
 
 /// What a new row holds beside its id.
 pub(super) struct NewToken<'t> {
     pub(super) text: &'t ApiTokenText,
-    pub(super) user: PrincipalId,
+    pub(super) owner: Subject,
     pub(super) env_prefix: &'t str,
     pub(super) digest: [u8; 32],
     pub(super) created_at: Timestamp,
@@ -136,10 +177,16 @@ pub(super) struct NewToken<'t> {
 }
 
 pub(super) async fn insert_token(tx: &mut Tx, new: NewToken<'_>) -> Result<(), Fault> {
+    let (user, service) = match new.owner {
+        Subject::User(id) => (Some(id.uuid()), None),
+        Subject::Service(id) => (None, Some(id.uuid())),
+        Subject::Node(_) | Subject::System(_) => return Err(Fault::Invariant("tokens belong to people and services")),
+    };
     let ttl = new.expires_at.since(new.created_at).as_secs().max(1);
     sqlx::query(INSERT_TOKEN)
         .bind(new.text.id.uuid())
-        .bind(new.user.uuid())
+        .bind(user)
+        .bind(service)
         .bind(new.env_prefix)
         .bind(new.digest.as_slice())
         .bind(i64::try_from(ttl).unwrap_or(i64::MAX))
@@ -168,8 +215,8 @@ pub(super) async fn rotate(
     Ok(())
 }
 
-pub(super) async fn revoke(tx: &mut Tx, id: TokenId, user: PrincipalId, now: Timestamp) -> Result<bool, Fault> {
-    let query = sqlx::query(REVOKE).bind(id.uuid()).bind(user.uuid()).bind(now.inner());
+pub(super) async fn revoke(tx: &mut Tx, id: TokenId, owner: Subject, now: Timestamp) -> Result<bool, Fault> {
+    let query = sqlx::query(REVOKE).bind(id.uuid()).bind(owner.uuid()).bind(now.inner());
     Ok(query.execute(&mut **tx).await?.rows_affected() == 1)
 }
 
