@@ -10,6 +10,12 @@ use uuid::Uuid;
 /// page and a deep one is a range of its index.
 pub(crate) const BEGINNING: (Timestamp, Uuid) = (Timestamp::UNIX_EPOCH, Uuid::nil());
 
+/// Behind every row that is ordered by time and id, for lists that begin with the newest.
+pub(crate) fn end() -> (Timestamp, Uuid) {
+    const LAST_SECOND: i64 = 253_402_300_799;
+    (Timestamp::from_unix_seconds(LAST_SECOND), Uuid::max())
+}
+
 /// Cuts `rows` (at most `limit + 1` of them) to `limit` and makes the cursor behind the last one read, if more follow.
 pub(crate) fn cut<T, K: Serialize>(
     rows: &mut Vec<T>,

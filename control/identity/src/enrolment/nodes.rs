@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use plexsphere_kernel::seams::{LeaveReason, MeshMembership, NodeEntries};
-use plexsphere_kernel::{Database, Fault, ObjectRef, Tx};
+use plexsphere_kernel::{Database, Fault, ObjectRef, TupleWriter, Tx};
 use plexsphere_wire::directory::NodeEntry;
 use plexsphere_wire::{DomainId, NodeId, ResourceId, Timestamp};
 use serde_json::{Value, json};
@@ -27,11 +27,17 @@ pub struct NodeLifecycle {
     journal: Journal,
     mesh: Arc<dyn MeshMembership>,
     verdicts: Arc<Verdicts>,
+    tuples: Arc<dyn TupleWriter>,
 }
 
 impl NodeLifecycle {
-    pub(crate) fn new(journal: Journal, mesh: Arc<dyn MeshMembership>, verdicts: Arc<Verdicts>) -> Self {
-        Self { journal, mesh, verdicts }
+    pub(crate) fn new(
+        journal: Journal,
+        mesh: Arc<dyn MeshMembership>,
+        verdicts: Arc<Verdicts>,
+        tuples: Arc<dyn TupleWriter>,
+    ) -> Self {
+        Self { journal, mesh, verdicts, tuples }
     }
 
     /// Ends a Node in the caller's transaction: revokes its keys, retires its Peer, cools its address, tells its peers
@@ -89,6 +95,8 @@ impl NodeLifecycle {
             });
             self.journal.record_many(tx, rows.collect()).await?;
         }
+        let objects: Vec<ObjectRef> = ids.iter().map(|node| ObjectRef::node(*node)).collect();
+        self.tuples.forget_many(tx, &objects).await?;
         store::mark_nodes(tx, &ids).await?;
         Ok(revocation)
     }

@@ -19,7 +19,7 @@ use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::seams::{
     Join, JoinRefusal, LeaveReason, MeshMembership, PeerView, PublicSigningKey, SigningKeys,
 };
-use plexsphere_kernel::{Database, Fault, ObjectRef, Outcome, Subject, Tx, directory};
+use plexsphere_kernel::{Database, Fault, ObjectRef, Outcome, Subject, TupleWriter, Tx, directory};
 use plexsphere_wire::nsk::NSK_BYTES;
 use plexsphere_wire::{DenialReason, DomainId, NodeId};
 use serde_json::json;
@@ -38,6 +38,7 @@ use super::tokens::{BootstrapTokens, refuse_ended};
 use crate::events::EventName;
 use crate::journal::{Actor, Journal};
 use crate::principals::Revocation;
+use crate::tenancy::edges;
 
 /// How long an answer waits for the edge directory at most.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
@@ -53,6 +54,7 @@ pub(crate) struct Needs {
     pub(crate) custodian: NskCustodian,
     pub(crate) mesh: Arc<dyn MeshMembership>,
     pub(crate) signing: Arc<dyn SigningKeys>,
+    pub(crate) tuples: Arc<dyn TupleWriter>,
     pub(crate) flush: Option<Arc<dyn DirectoryFlush>>,
     /// Kinds of Resource that own one Node at a time.
     pub(crate) single_node_kinds: Vec<String>,
@@ -178,6 +180,8 @@ impl Registration {
         if !store::insert_node(&mut tx, new, now).await? {
             return Err(RegisterRefusal::PublicKeyInUse);
         }
+        let edges = edges::node(node, target.resource, demand.project);
+        needs.tuples.write(&mut tx, Some(place.domain), &edges).await?;
         if !store::consume(&mut tx, token.id, node, &demand.nonce, now).await? {
             return Err(RegisterRefusal::NonceCollision);
         }

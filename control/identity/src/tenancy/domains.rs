@@ -5,7 +5,7 @@ mod model;
 mod service;
 mod store;
 
-pub use model::{Domain, DomainRefusal, NewDomain};
+pub use model::{Domain, DomainPatch, DomainRefusal, NewDomain};
 pub use service::Domains;
 
 pub(crate) use http::{EmptyReason, operations};

@@ -5,7 +5,7 @@ mod model;
 mod service;
 mod store;
 
-pub use model::{NewProject, Project, ProjectRefusal};
+pub use model::{NewProject, Project, ProjectPatch, ProjectRefusal};
 pub use service::Projects;
 
 pub(crate) use http::operations;

@@ -9,7 +9,8 @@ use plexsphere_wire::{Code, DomainId, Problem, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::model::{Domain, Draft, NewDomain};
+use super::DomainRefusal;
+use super::model::{Domain, DomainPatch, Draft, Durations, NewDomain, PatchDraft};
 use super::service::Domains;
 use crate::journal::Actor;
 use crate::pages;
@@ -29,6 +30,12 @@ struct Reachability {
     unreachable_after: String,
 }
 
+impl Reachability {
+    fn durations(&self) -> Durations<'_> {
+        (&self.heartbeat_interval, &self.stale_after, &self.unreachable_after)
+    }
+}
+
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = DomainCreateRequest)]
@@ -45,6 +52,23 @@ struct CreateRequest {
     /// The pool of mesh addresses: a canonical prefix that overlaps no other Domain's.
     #[schema(max_length = 49, pattern = "^([0-9]{1,3}\\.){3}[0-9]{1,3}/[0-9]{1,2}$|^[0-9a-fA-F:]+/[0-9]{1,3}$")]
     mesh_cidr: String,
+    reachability: Option<Reachability>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = DomainPatchRequest)]
+struct PatchRequest {
+    #[schema(min_length = 1, max_length = 255)]
+    name: Option<String>,
+    /// `""` clears it.
+    #[schema(max_length = 1024)]
+    description: Option<String>,
+    /// A Domain can be pinned to another region, and not unpinned.
+    #[schema(max_length = 64, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
+    region: Option<String>,
+    #[schema(max_length = 49, pattern = "^([0-9]{1,3}\\.){3}[0-9]{1,3}/[0-9]{1,2}$|^[0-9a-fA-F:]+/[0-9]{1,3}$")]
+    mesh_cidr: Option<String>,
     reachability: Option<Reachability>,
 }
 
@@ -113,7 +137,13 @@ struct List {
 
 /// The operations of Domains.
 pub(crate) fn operations(domains: &Domains, cursors: &CursorCodec) -> Vec<Operation> {
-    vec![create(domains.clone()), list(domains.clone(), cursors.clone()), get(domains.clone())]
+    vec![
+        create(domains.clone()),
+        list(domains.clone(), cursors.clone()),
+        get(domains.clone()),
+        patch(domains.clone()),
+        delete(domains.clone()),
+    ]
 }
 
 fn create(domains: Domains) -> Operation {
@@ -151,9 +181,7 @@ fn draft(request: &CreateRequest) -> Draft<'_> {
         description: request.description.as_deref().unwrap_or(""),
         region: request.region.as_deref().unwrap_or(""),
         mesh_cidr: &request.mesh_cidr,
-        reachability: request.reachability.as_ref().map(|policy| {
-            (policy.heartbeat_interval.as_str(), policy.stale_after.as_str(), policy.unreachable_after.as_str())
-        }),
+        reachability: request.reachability.as_ref().map(Reachability::durations),
     }
 }
 
@@ -201,6 +229,71 @@ fn get(domains: Domains) -> Operation {
                 let id = call.params.id("id", Code::InvalidDomainId)?;
                 let domain = domains.get(&Actor::of(&call)?, id).await?;
                 Reply::json(StatusCode::OK, &Response::from(domain))
+            }
+        })
+}
+
+fn patch(domains: Domains) -> Operation {
+    let gate = Gate::on("manage", "domain", "id", Code::InvalidDomainId);
+    Operation::new("PatchDomain", Method::PATCH, "/v1/domains/{id}", gate)
+        .words(
+            TAG,
+            "Change a Domain",
+            "Changes the members that are given; the slug never changes. A pool may move or shrink as long as every \
+             sub-range and every address of a Node stays inside. What is as asked already stays untouched.",
+        )
+        .json_body::<PatchRequest>(8 * KIB)
+        .answers::<Response>(200, "The Domain as it is now.")
+        .problems(&[
+            Code::InvalidDomainId,
+            Code::InvalidDomain,
+            Code::InvalidReachabilityPolicy,
+            Code::EmptyPatch,
+            Code::SlugImmutable,
+            Code::DomainNotFound,
+            Code::MeshCidrOverlap,
+            Code::MeshCidrInvalidatesSubrange,
+        ])
+        .handler(move |call| {
+            let domains = domains.clone();
+            async move { do_patch(&domains, &call).await }
+        })
+}
+
+async fn do_patch(domains: &Domains, call: &Call) -> Result<Reply, Problem> {
+    let id = call.params.id("id", Code::InvalidDomainId)?;
+    if call.member_names().iter().any(|name| name == "slug") {
+        return Err(DomainRefusal::SlugImmutable.into());
+    }
+    let request: PatchRequest = call.json()?;
+    let patch = DomainPatch::check(&PatchDraft {
+        name: request.name.as_deref(),
+        description: request.description.as_deref(),
+        region: request.region.as_deref(),
+        mesh_cidr: request.mesh_cidr.as_deref(),
+        reachability: request.reachability.as_ref().map(Reachability::durations),
+    })?;
+    let domain = domains.patch(&Actor::of(call)?, id, &patch).await?;
+    Reply::json(StatusCode::OK, &Response::from(domain))
+}
+
+fn delete(domains: Domains) -> Operation {
+    let gate = Gate::on("manage", "domain", "id", Code::InvalidDomainId);
+    Operation::new("DeleteDomain", Method::DELETE, "/v1/domains/{id}", gate)
+        .words(
+            TAG,
+            "Delete a Domain",
+            "Deletes a Domain to which nothing belongs any more; the refusal counts what still does. Its audit chain \
+             stays, and its slug and pool are free again.",
+        )
+        .answers_empty(204, "Deleted.")
+        .problems(&[Code::InvalidDomainId, Code::DomainNotFound, Code::DomainNotEmpty])
+        .handler(move |call| {
+            let domains = domains.clone();
+            async move {
+                let id = call.params.id("id", Code::InvalidDomainId)?;
+                domains.delete(&Actor::of(&call)?, id).await?;
+                Ok(Reply::empty(StatusCode::NO_CONTENT))
             }
         })
 }

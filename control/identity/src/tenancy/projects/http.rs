@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{PartialSchema as _, ToSchema};
 use uuid::Uuid;
 
-use super::model::{NewProject, Project};
+use super::ProjectRefusal;
+use super::model::{NewProject, Project, ProjectPatch};
 use super::service::Projects;
 use crate::journal::Actor;
 use crate::pages;
@@ -33,6 +34,22 @@ struct CreateRequest {
     /// A slice of the Domain's pool that this Project's Nodes alone draw from.
     #[schema(max_length = 49, pattern = "^([0-9]{1,3}\\.){3}[0-9]{1,3}/[0-9]{1,2}$|^[0-9a-fA-F:]+/[0-9]{1,3}$")]
     sub_range_cidr: Option<String>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ProjectPatchRequest)]
+struct PatchRequest {
+    #[schema(min_length = 1, max_length = 255)]
+    name: Option<String>,
+    /// `""` clears it.
+    #[schema(max_length = 1024)]
+    description: Option<String>,
+    /// Another slice of the pool, that takes in every address drawn from the old one.
+    #[schema(max_length = 49, pattern = "^([0-9]{1,3}\\.){3}[0-9]{1,3}/[0-9]{1,2}$|^[0-9a-fA-F:]+/[0-9]{1,3}$")]
+    sub_range_cidr: Option<String>,
+    /// Gives the slice back; addresses drawn from it stay.
+    release_sub_range: Option<bool>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -78,7 +95,13 @@ struct List {
 
 /// The operations of Projects.
 pub(crate) fn operations(projects: &Projects, cursors: &CursorCodec) -> Vec<Operation> {
-    vec![create(projects.clone()), list(projects.clone(), cursors.clone()), get(projects.clone())]
+    vec![
+        create(projects.clone()),
+        list(projects.clone(), cursors.clone()),
+        get(projects.clone()),
+        patch(projects.clone()),
+        delete(projects.clone()),
+    ]
 }
 
 fn create(projects: Projects) -> Operation {
@@ -166,6 +189,65 @@ fn get(projects: Projects) -> Operation {
                 let id = call.params.id("id", Code::InvalidProjectId)?;
                 let project = projects.get(&Actor::of(&call)?, id).await?;
                 Reply::json(StatusCode::OK, &Response::from(project))
+            }
+        })
+}
+
+fn patch(projects: Projects) -> Operation {
+    let gate = Gate::on("manage", "project", "id", Code::InvalidProjectId);
+    Operation::new("PatchProject", Method::PATCH, "/v1/projects/{id}", gate)
+        .words(
+            TAG,
+            "Change a Project",
+            "Changes the members that are given; the slug never changes. A slice of the pool may be moved as long as the \
+             addresses drawn from it stay inside, or given back.",
+        )
+        .json_body::<PatchRequest>(8 * KIB)
+        .answers::<Response>(200, "The Project as it is now.")
+        .problems(&[
+            Code::InvalidProjectId,
+            Code::InvalidProject,
+            Code::EmptyPatch,
+            Code::SlugImmutable,
+            Code::ProjectNotFound,
+            Code::SubRangeOverlap,
+            Code::SubRangeInvalidatesAllocation,
+        ])
+        .handler(move |call| {
+            let projects = projects.clone();
+            async move { do_patch(&projects, &call).await }
+        })
+}
+
+async fn do_patch(projects: &Projects, call: &Call) -> Result<Reply, Problem> {
+    let id = call.params.id("id", Code::InvalidProjectId)?;
+    if call.member_names().iter().any(|name| name == "slug") {
+        return Err(ProjectRefusal::SlugImmutable.into());
+    }
+    let request: PatchRequest = call.json()?;
+    let range = (request.sub_range_cidr.as_deref(), request.release_sub_range == Some(true));
+    let patch = ProjectPatch::check(request.name.as_deref(), request.description.as_deref(), range)?;
+    let project = projects.patch(&Actor::of(call)?, id, &patch).await?;
+    Reply::json(StatusCode::OK, &Response::from(project))
+}
+
+fn delete(projects: Projects) -> Operation {
+    let gate = Gate::on("manage", "project", "id", Code::InvalidProjectId);
+    Operation::new("DeleteProject", Method::DELETE, "/v1/projects/{id}", gate)
+        .words(
+            TAG,
+            "Delete a Project",
+            "Deletes a Project to which nothing belongs any more; the refusal counts what still does. Its bootstrap \
+             tokens and its slice of the pool end with it.",
+        )
+        .answers_empty(204, "Deleted.")
+        .problems(&[Code::InvalidProjectId, Code::ProjectNotFound, Code::ProjectNotEmpty])
+        .handler(move |call| {
+            let projects = projects.clone();
+            async move {
+                let id = call.params.id("id", Code::InvalidProjectId)?;
+                projects.delete(&Actor::of(&call)?, id).await?;
+                Ok(Reply::empty(StatusCode::NO_CONTENT))
             }
         })
 }

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use plexsphere_kernel::Fault;
-use plexsphere_wire::{Code, DomainId, Problem, ProjectId, Timestamp};
+use plexsphere_wire::{Code, DomainId, Problem, ProjectChildCounts, ProjectId, Timestamp};
 
 use crate::tenancy::cidr;
 use crate::text;
@@ -68,6 +68,77 @@ impl NewProject {
     }
 }
 
+/// What a change does to a Project's sub-range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RangeChange {
+    /// Nothing.
+    Keep,
+    /// Another one, or a first one.
+    Retarget(IpNet),
+    /// None any more; addresses from it stay as they are.
+    Release,
+}
+
+/// What a change asks for, with the rules checked that need no other row. A member that is `None` stays as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProjectPatch {
+    pub(crate) name: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) range: RangeChange,
+}
+
+impl ProjectPatch {
+    /// Checks the rules of the members that are there. Not to release is not to ask for anything.
+    pub(crate) fn check(
+        name: Option<&str>,
+        description: Option<&str>,
+        (sub_range, release): (Option<&str>, bool),
+    ) -> Result<Self, ProjectRefusal> {
+        let range = match (sub_range, release) {
+            (Some(_), true) => return Err(ProjectRefusal::RangeAndRelease),
+            (Some(text), false) => {
+                RangeChange::Retarget(cidr::canonical(text).map_err(|_| ProjectRefusal::Invalid("sub_range_cidr"))?)
+            }
+            (None, true) => RangeChange::Release,
+            (None, false) => RangeChange::Keep,
+        };
+        let invalid = ProjectRefusal::Invalid;
+        let name = name.map(|name| text::name(name, 255).ok_or(invalid("name"))).transpose()?;
+        let description =
+            description.map(|words| text::description(words).ok_or(invalid("description"))).transpose()?;
+        if name.is_none() && description.is_none() && range == RangeChange::Keep {
+            return Err(ProjectRefusal::EmptyPatch);
+        }
+        Ok(Self { name, description, range })
+    }
+}
+
+impl Project {
+    /// The Project as a patch makes it.
+    pub(crate) fn patched(&self, patch: &ProjectPatch) -> Self {
+        Self {
+            name: patch.name.clone().unwrap_or_else(|| self.name.clone()),
+            description: patch.description.clone().unwrap_or_else(|| self.description.clone()),
+            sub_range: match patch.range {
+                RangeChange::Keep => self.sub_range,
+                RangeChange::Retarget(range) => Some(range),
+                RangeChange::Release => None,
+            },
+            ..self.clone()
+        }
+    }
+
+    /// The members in which another state of the same Project differs.
+    pub(crate) fn changes(&self, other: &Self) -> Vec<&'static str> {
+        let members = [
+            ("name", self.name != other.name),
+            ("description", self.description != other.description),
+            ("sub_range_cidr", self.sub_range != other.sub_range),
+        ];
+        members.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+    }
+}
+
 /// Why a request about a Project is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectRefusal {
@@ -86,6 +157,28 @@ pub enum ProjectRefusal {
     /// The Domain vanished.
     #[error("the domain does not exist")]
     ParentMissing,
+    /// A change that names nothing to change.
+    #[error("the request changes nothing")]
+    EmptyPatch,
+    /// A change of what never changes.
+    #[error("the slug of a project never changes")]
+    SlugImmutable,
+    /// A new sub-range and none at once.
+    #[error("`sub_range_cidr` and `release_sub_range` exclude each other")]
+    RangeAndRelease,
+    /// The new sub-range does not fit its surroundings.
+    #[error("the sub-range {why} (project {project}, range {range})")]
+    RangeUnfit {
+        /// In which way.
+        why: &'static str,
+        /// Whose range is in the way.
+        project: ProjectId,
+        /// That range.
+        range: IpNet,
+    },
+    /// Something still belongs to the Project.
+    #[error("the project is not empty")]
+    NotEmpty(ProjectChildCounts),
     /// There is no such Project.
     #[error("there is no such project")]
     NotFound,
@@ -103,6 +196,10 @@ impl ProjectRefusal {
             Self::SlugTaken => Code::ProjectSlugConflict,
             Self::SubRangeOverlap => Code::SubRangeOverlap,
             Self::ParentMissing => Code::ParentDomainMissing,
+            Self::EmptyPatch => Code::EmptyPatch,
+            Self::SlugImmutable => Code::SlugImmutable,
+            Self::RangeAndRelease | Self::RangeUnfit { .. } => Code::SubRangeInvalidatesAllocation,
+            Self::NotEmpty(_) => Code::ProjectNotEmpty,
             Self::NotFound => Code::ProjectNotFound,
             Self::Fault(_) => Code::Internal,
         }
@@ -113,6 +210,9 @@ impl From<ProjectRefusal> for Problem {
     fn from(refusal: ProjectRefusal) -> Self {
         match refusal {
             ProjectRefusal::Fault(fault) => fault.into(),
+            ProjectRefusal::NotEmpty(counts) => {
+                Self::new(refusal.code(), text::sentence(&refusal)).project_child_counts(counts)
+            }
             other => Self::new(other.code(), text::sentence(&other)),
         }
     }

@@ -1,7 +1,9 @@
 //! Use cases of Resources.
 
+use std::sync::Arc;
+
 use plexsphere_kernel::seams::LeaveReason;
-use plexsphere_kernel::{Database, Fault, ObjectRef};
+use plexsphere_kernel::{Database, Fault, ObjectRef, TupleWriter};
 use plexsphere_wire::{ProjectId, ResourceId, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
@@ -11,6 +13,7 @@ use super::store;
 use crate::enrolment::NodeLifecycle;
 use crate::events::EventName;
 use crate::journal::{Actor, Journal};
+use crate::tenancy::edges;
 
 /// The use cases.
 #[derive(Clone)]
@@ -18,11 +21,12 @@ pub struct Resources {
     db: Database,
     journal: Journal,
     nodes: NodeLifecycle,
+    tuples: Arc<dyn TupleWriter>,
 }
 
 impl Resources {
-    pub(crate) fn new(db: Database, journal: Journal, nodes: NodeLifecycle) -> Self {
-        Self { db, journal, nodes }
+    pub(crate) fn new(db: Database, journal: Journal, nodes: NodeLifecycle, tuples: Arc<dyn TupleWriter>) -> Self {
+        Self { db, journal, nodes, tuples }
     }
 
     /// Adopts a Resource into a Project.
@@ -48,6 +52,7 @@ impl Resources {
             updated_at: actor.now,
         };
         store::insert(&mut tx, &resource).await?;
+        self.tuples.write(&mut tx, Some(domain), &[edges::resource(resource.id, project)]).await?;
         let payload = json!({ "resource_id": resource.id, "project_id": project, "domain_id": domain });
         self.journal.announce(&mut tx, actor, Some(domain), EventName::ResourceCreated, payload).await?;
         let record = actor.record(Some(domain), "resource.create", ObjectRef::resource(resource.id));
@@ -91,6 +96,7 @@ impl Resources {
         let resource = store::lock(&mut tx, id).await?.ok_or(ResourceRefusal::NotFound)?;
         let (_, revocation) = self.nodes.deregister_all_of(&mut tx, actor, id, LeaveReason::ResourceDeleted).await?;
         store::delete(&mut tx, id).await?;
+        self.tuples.forget(&mut tx, &ObjectRef::resource(id)).await?;
         let domain = Some(resource.domain);
         let payload = json!({ "resource_id": id, "project_id": resource.project, "domain_id": resource.domain });
         self.journal.announce(&mut tx, actor, domain, EventName::ResourceDeleted, payload).await?;
