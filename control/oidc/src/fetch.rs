@@ -15,9 +15,11 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Method, RequestBuilder, Response};
+use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 use crate::address::{AddressKind, Reach, judge};
+use crate::kept::Kept;
 use crate::secret::Secret;
 
 pub use resolve::{Resolver, SystemResolver};
@@ -28,6 +30,12 @@ pub const FETCH_WITHIN: Duration = Duration::from_secs(10);
 pub const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// The longest address, in bytes.
 pub const MAX_URL_BYTES: usize = 2_048;
+/// How many fetches may be under way at once.
+pub const MAX_FETCHES: usize = 512;
+/// How many of them to one host, so that one provider that hangs leaves room for the others.
+pub const MAX_FETCHES_PER_HOST: usize = 32;
+/// How many hosts are counted; beyond, the one that was not used for longest is counted anew.
+const MAX_HOSTS: usize = 1_024;
 /// How many redirects, all on one origin, a GET follows.
 const MAX_REDIRECTS: usize = 3;
 
@@ -130,6 +138,18 @@ impl fmt::Debug for Answer {
 pub struct Fetch {
     client: reqwest::Client,
     settings: Arc<FetchSettings>,
+    all: Arc<Semaphore>,
+    hosts: Arc<Kept<String, HostTurns>>,
+}
+
+/// The fetches to one host.
+#[derive(Debug)]
+struct HostTurns(Semaphore);
+
+impl Default for HostTurns {
+    fn default() -> Self {
+        Self(Semaphore::new(MAX_FETCHES_PER_HOST))
+    }
 }
 
 impl fmt::Debug for Fetch {
@@ -167,7 +187,12 @@ impl Fetch {
                 settings.extra_roots.iter().map(|der| reqwest::Certificate::from_der(der)).collect();
             builder = builder.tls_certs_merge(roots.map_err(broken)?);
         }
-        Ok(Self { client: builder.build().map_err(broken)?, settings: Arc::new(settings) })
+        Ok(Self {
+            client: builder.build().map_err(broken)?,
+            settings: Arc::new(settings),
+            all: Arc::new(Semaphore::new(MAX_FETCHES)),
+            hosts: Arc::new(Kept::new(MAX_HOSTS)),
+        })
     }
 
     /// Reads one address; redirects within its origin are followed.
@@ -176,7 +201,7 @@ impl Fetch {
     /// [`FetchError`]. A status that is no success is an answer, not an error.
     pub async fn get(&self, url: &str) -> Result<Answer, FetchError> {
         let first = self.admit(url)?;
-        self.in_time(async {
+        self.in_turn(&first, async {
             let mut url = first.clone();
             for _ in 0..=MAX_REDIRECTS {
                 let answer = self.send(self.client.request(Method::GET, url.clone())).await?;
@@ -203,14 +228,17 @@ impl Fetch {
     ) -> Result<Answer, FetchError> {
         let url = self.admit(url)?;
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let mut request =
-            self.client.request(Method::POST, url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body);
+        let mut request = self
+            .client
+            .request(Method::POST, url.clone())
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(body);
         if let Some(value) = authorization {
             let mut value = HeaderValue::from_str(value.expose()).map_err(|_| FetchError::Url)?;
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
-        self.in_time(async {
+        self.in_turn(&url, async {
             let answer = self.send(request).await?;
             if is_redirect(answer.status().as_u16()) {
                 return Err(FetchError::Redirected);
@@ -257,8 +285,20 @@ impl Fetch {
         request.header(ACCEPT, "application/json").send().await.map_err(|error| failure(&error))
     }
 
-    async fn in_time(&self, work: impl Future<Output = Result<Answer, FetchError>>) -> Result<Answer, FetchError> {
-        tokio::time::timeout(self.settings.within, work).await.unwrap_or(Err(FetchError::Late))
+    /// Does the work when its turn comes, and all of that in time. A turn that does not come is late like an answer.
+    async fn in_turn(
+        &self,
+        url: &Url,
+        work: impl Future<Output = Result<Answer, FetchError>>,
+    ) -> Result<Answer, FetchError> {
+        let host = self.hosts.of(&url.host_str().unwrap_or_default().to_owned());
+        let whole = async {
+            // The host first: whoever waits for a slow one takes nobody else's place.
+            let _of_host = host.0.acquire().await.map_err(|_| FetchError::Late)?;
+            let _of_all = self.all.acquire().await.map_err(|_| FetchError::Late)?;
+            work.await
+        };
+        tokio::time::timeout(self.settings.within, whole).await.unwrap_or(Err(FetchError::Late))
     }
 }
 

@@ -37,7 +37,8 @@ pub use address::{AddressKind, Reach, judge};
 pub use assurance::{AssuranceUnmet, MAX_REQUIRED, RequiredAssurance};
 pub use endpoint::{Client, ExchangeFailure, OAuthError};
 pub use fetch::{
-    Answer, FETCH_WITHIN, Fetch, FetchError, FetchSettings, MAX_ANSWER_BYTES, MAX_URL_BYTES, Resolver, SystemResolver,
+    Answer, FETCH_WITHIN, Fetch, FetchError, FetchSettings, MAX_ANSWER_BYTES, MAX_FETCHES, MAX_FETCHES_PER_HOST,
+    MAX_URL_BYTES, Resolver, SystemResolver,
 };
 pub use flow::{
     Callback, CallbackFault, FLOW_LIFE, FlowSecrets, MAX_CALLBACK_BYTES, Pending, Prompt, SignIn, SignInFailure,

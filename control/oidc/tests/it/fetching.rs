@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use plexsphere_oidc::{AddressKind, Fetch, FetchError, FetchSettings, MAX_ANSWER_BYTES, Reach, Resolver, Secret};
+use plexsphere_oidc::{
+    AddressKind, Fetch, FetchError, FetchSettings, MAX_ANSWER_BYTES, MAX_FETCHES_PER_HOST, Reach, Resolver, Secret,
+};
 use plexsphere_testkit::logs;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
@@ -276,6 +278,23 @@ async fn the_time_holds_for_the_whole_answer_however_busy_the_server_looks() {
         assert!(late.is_transient());
     }
     assert_eq!(FetchSettings::default().within, Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_host_that_hangs_holds_no_more_than_its_share_and_leaves_room_for_others() {
+    let (silent, lively) = (Raw::start(Reply::Silence).await, Raw::start(ok(b"{}")).await);
+    let fetch = Fetch::with_resolver(settings(Reach::Loopback), Scripted::new(&[&["127.0.0.1"]])).unwrap();
+    let (hanging, url) = (format!("http://hangs.test:{}/", silent.port), format!("http://lives.test:{}/", lively.port));
+    let many = futures_util::future::join_all((0..MAX_FETCHES_PER_HOST + 8).map(|_| fetch.get(&hanging)));
+    let other = async {
+        plexsphere_testkit::eventually!(silent.requests() >= MAX_FETCHES_PER_HOST, "the share is taken");
+        let answer = fetch.get(&url).await.unwrap();
+        assert_eq!((answer.status, silent.requests()), (200, MAX_FETCHES_PER_HOST));
+    };
+    tokio::select! {
+        late = many => panic!("the others were not let in: {late:?}"),
+        () = other => {}
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! Discovery and keys: exactness, caching, one refresh on an unknown key, and what is remembered of failures.
 
-use plexsphere_oidc::{DiscoveryFault, FetchError, ProviderError, Providers, SignInFailure, TokenRefusal, Trust};
+use plexsphere_oidc::{
+    DiscoveryFault, Fetch, FetchError, FetchSettings, ProviderError, Providers, Reach, SignInFailure, TokenRefusal,
+    Trust,
+};
 use plexsphere_testkit::logs;
 use serde_json::json;
 
@@ -234,4 +237,21 @@ async fn a_key_set_that_moved_is_read_at_its_new_place() {
     verify_with(&providers, &idp, &new.sign(&idp.claims()), now()).await.unwrap();
     let gone = verify_with(&providers, &idp, &old.sign(&idp.claims()), now()).await;
     assert_eq!(gone, Err(SignInFailure::Token(TokenRefusal::Signature)));
+}
+
+#[tokio::test]
+async fn those_who_waited_for_a_provider_that_hangs_do_not_wait_again() {
+    let signer = Signer::new("k", "ES256");
+    let idp = Idp::start(&[&signer]).await;
+    idp.hold_keys(true);
+    let within = std::time::Duration::from_millis(300);
+    let settings = FetchSettings { plain_http: true, reach: Reach::Loopback, within, ..FetchSettings::default() };
+    let providers = Providers::new(Fetch::new(settings).unwrap());
+    let token = signer.sign(&idp.claims());
+    let tries = (0..10).map(|_| verify_with(&providers, &idp, &token, now()));
+    for refused in futures_util::future::join_all(tries).await {
+        let late = ProviderError::Fetch { source: FetchError::Late };
+        assert_eq!(refused, Err(SignInFailure::Provider(late)));
+    }
+    assert_eq!(idp.key_reads(), 1);
 }
