@@ -54,7 +54,7 @@ impl PgAuditLog {
     /// [`Fault`].
     pub async fn visible(&self, chain: Uuid, patience: Duration) -> Result<bool, Fault> {
         let Some(newest) = pending::newest(self.db.pool(), chain).await? else { return Ok(true) };
-        self.wake.now();
+        self.wake.now(chain);
         let until = tokio::time::Instant::now() + patience;
         loop {
             if !pending::left(self.db.pool(), chain, newest).await? {
@@ -83,7 +83,7 @@ impl PgAuditLog {
     pub(crate) async fn enlist(&self, tx: &mut Tx, row: Enlistment) -> Result<(), Fault> {
         let (id, row, veil) = self.veiled(row)?;
         pending::enlist(tx, id, &row, &veil).await?;
-        self.announce(tx).await
+        self.announce(tx, &[row.chain]).await
     }
 
     /// Checks a row and draws what is secret about it.
@@ -109,8 +109,9 @@ impl PgAuditLog {
         pepper
     }
 
-    async fn announce(&self, tx: &mut Tx) -> Result<(), Fault> {
-        if self.wake.enlisted() { Ok(()) } else { pending::wake(tx).await }
+    async fn announce(&self, tx: &mut Tx, chains: &[Uuid]) -> Result<(), Fault> {
+        let woken = chains.iter().all(|chain| self.wake.enlisted(*chain));
+        if woken { Ok(()) } else { pending::wake(tx).await }
     }
 }
 
@@ -126,7 +127,9 @@ impl AuditLog for PgAuditLog {
             return Ok(());
         }
         pending::enlist_many(tx, &rows).await?;
-        self.announce(tx).await
+        let mut chains: Vec<Uuid> = rows.iter().map(|(_, row, _)| row.chain).collect();
+        chains.dedup();
+        self.announce(tx, &chains).await
     }
 
     async fn record_alone(&self, record: AuditRecord) -> Result<(), Fault> {

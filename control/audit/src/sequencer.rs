@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::model::GENESIS_ACTIONS;
 use crate::store::chains::{self, Linked, LockedHead};
 use crate::store::pending::{self, Taken};
-use crate::wake::POLL;
+use crate::wake::{Look, POLL};
 
 /// Rows of a batch while the log keeps up.
 const BATCH: i64 = 500;
@@ -33,6 +33,10 @@ const CHAINS_AT_ONCE: usize = 4;
 const TURN: Duration = Duration::from_secs(5);
 /// Readiness fails when a row waits longer.
 const TOO_OLD: Duration = Duration::from_secs(30);
+/// How long a transaction may take behind its enlistment before its row waits for a look for late ones.
+const SETTLED: Duration = Duration::from_secs(2);
+/// Chains whose floor is known.
+const KNOWN_CHAINS: usize = 10_000;
 /// Subjects whose mapping is known to be there.
 const KNOWN_SUBJECTS: usize = 100_000;
 
@@ -41,6 +45,15 @@ pub struct Sequencer {
     log: Arc<PgAuditLog>,
     metrics: Metrics,
     known: Mutex<HashSet<(Uuid, Hash)>>,
+    floors: Mutex<HashMap<Uuid, Floor>>,
+}
+
+/// From where a chain's queue is read. What was taken out leaves dead places in the index until it is vacuumed, and reading
+/// over them would cost more than the rows. Rows below the floor are found by the next look for late ones.
+struct Floor {
+    floor: i64,
+    /// The next floor, and since when.
+    next: (i64, Instant),
 }
 
 /// How far a chain was moved.
@@ -58,7 +71,7 @@ impl Sequencer {
     /// A sequencer; run it by [`Self::schedule`] and hand its handle to [`PgAuditLog::attach`].
     #[must_use]
     pub(crate) fn new(log: Arc<PgAuditLog>, metrics: Metrics) -> Self {
-        Self { log, metrics, known: Mutex::default() }
+        Self { log, metrics, known: Mutex::default(), floors: Mutex::default() }
     }
 
     /// Every second, on nudges and notifications, on every replica.
@@ -68,14 +81,16 @@ impl Sequencer {
     }
 
     /// Moves one chain until nothing is pending, somebody else holds it, or its turn is over.
-    async fn drain(&self, chain: Uuid) -> Result<Moved, Fault> {
+    async fn drain(&self, chain: Uuid, mut floor: i64) -> Result<Moved, Fault> {
         let began = Instant::now();
         let (mut rows, mut limit) = (0, BATCH);
         loop {
-            let Some(batch) = self.batch(chain, limit).await? else {
+            let Some((batch, last)) = self.batch(chain, limit, floor).await? else {
                 return Ok(Moved { rows, left: true, ..Moved::default() });
             };
             rows += batch;
+            // Within one run nothing that is left lies below what was just taken, but for late commits.
+            floor = floor.max(last);
             let full = batch >= u64::try_from(limit).unwrap_or(u64::MAX);
             if !full || began.elapsed() >= TURN {
                 return Ok(Moved { rows, more: full, left: full, failed: false });
@@ -84,9 +99,10 @@ impl Sequencer {
         }
     }
 
-    /// As [`Self::drain`]; a chain that cannot be moved holds no other one back.
-    async fn attempt(&self, chain: Uuid) -> Result<Moved, Fault> {
-        match self.drain(chain).await {
+    /// As [`Self::drain`], from the bottom of the queue when rows may be `late`; a chain that cannot be moved holds no other one back.
+    async fn attempt(&self, chain: Uuid, late: bool) -> Result<Moved, Fault> {
+        let floor = if late { 0 } else { self.floors.lock().get(&chain).map_or(0, |known| known.floor) };
+        match self.drain(chain, floor).await {
             Err(fault) if !fault.is_unreachable() => {
                 tracing::error!(%chain, cause = ?fault, "an audit chain cannot be moved");
                 Ok(Moved { left: true, failed: true, ..Moved::default() })
@@ -95,25 +111,41 @@ impl Sequencer {
         }
     }
 
-    /// One batch; `None` when another replica holds the chain.
-    async fn batch(&self, chain: Uuid, limit: i64) -> Result<Option<u64>, Fault> {
+    /// One batch: how many rows, and the last one's place in the queue; `None` when another replica holds the chain.
+    async fn batch(&self, chain: Uuid, limit: i64, floor: i64) -> Result<Option<(u64, i64)>, Fault> {
         let mut tx = self.log.db().begin().await?;
         let Some(locked) = chains::lock_or_skip(&mut tx, chain).await? else { return Ok(None) };
         let taken = if locked.head.seq == 0 {
             pending::take_first(&mut tx, chain, limit, &GENESIS_ACTIONS).await?
         } else {
-            pending::take(&mut tx, chain, limit).await?
+            pending::take(&mut tx, chain, limit, floor).await?
         };
         let count = u64::try_from(taken.len()).unwrap_or(u64::MAX);
-        if taken.is_empty() {
-            return Ok(Some(0));
-        }
+        let (Some(first), Some(last)) = (taken.first().map(|row| row.n), taken.last().map(|row| row.n)) else {
+            return Ok(Some((0, floor)));
+        };
+        // The first batch of a chain is not in the order of the queue.
+        let last = if locked.head.seq == 0 { floor } else { last };
         let subjects = self.unknown(chain, &taken);
         append(&mut tx, chain, &locked, taken, &subjects).await?;
         tx.commit().await?;
         self.remember(chain, subjects);
+        self.raise(chain, first);
         self.metrics.chained(count);
-        Ok(Some(count))
+        Ok(Some((count, last)))
+    }
+
+    /// A batch that began at `first` is out: in a while, nothing before it is expected any more.
+    fn raise(&self, chain: Uuid, first: i64) {
+        let now = Instant::now();
+        let mut floors = self.floors.lock();
+        if floors.len() >= KNOWN_CHAINS {
+            floors.clear();
+        }
+        let known = floors.entry(chain).or_insert(Floor { floor: 0, next: (0, now) });
+        if now.duration_since(known.next.1) >= SETTLED {
+            *known = Floor { floor: known.next.0, next: (first - 1, now) };
+        }
     }
 
     /// The batch's subjects whose mapping may be missing. A mapping that was committed is there for good, if only as a
@@ -152,9 +184,12 @@ impl Task for Sequencer {
 
     async fn run(&self) -> Result<Progress, Fault> {
         let pool = self.log.db().pool();
-        let pending = pending::chains(pool).await?;
+        let (pending, late) = match self.log.wake().look() {
+            Look::At(chains) => (chains, false),
+            Look::Everywhere { late } => (pending::chains(pool).await?, late),
+        };
         let moved: Vec<Moved> = stream::iter(pending)
-            .map(|chain| self.attempt(chain))
+            .map(|chain| self.attempt(chain, late))
             .buffer_unordered(CHAINS_AT_ONCE)
             .try_collect()
             .await?;

@@ -3,10 +3,10 @@
 //! Members in their order: `caveat_context`, `chain`, `correlation_id`, `ctx`, `object` (`id`, `type`), `occurred_at`,
 //! `reason`, `relation`, `repeated` (only when the row stands for further ones), `seq`, `subject`, `v`.
 
+use data_encoding::HEXLOWER;
 use uuid::Uuid;
 
 const MICROS_OF_DAY: i64 = 86_400_000_000;
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// What the canonical bytes of an entry say, borrowed from wherever the entry stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,9 +100,10 @@ fn text(text: &str, out: &mut Vec<u8>) {
 }
 
 fn hex(bytes: &[u8], out: &mut Vec<u8>) {
-    let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-    for byte in bytes {
-        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    let from = out.len();
+    out.resize(from + 2 * bytes.len(), 0);
+    if let Some(digits) = out.get_mut(from..) {
+        HEXLOWER.encode_mut(bytes, digits);
     }
 }
 

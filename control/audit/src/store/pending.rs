@@ -35,7 +35,7 @@ const CHAINS: &str = "WITH RECURSIVE chains AS (\
        FROM chains c WHERE c.chain IS NOT NULL) \
      SELECT chain FROM chains WHERE chain IS NOT NULL";
 const TAKE: &str = "DELETE FROM audit.pending WHERE ctid = ANY (ARRAY \
-     (SELECT ctid FROM audit.pending WHERE chain = $1 ORDER BY n LIMIT $2)) \
+     (SELECT ctid FROM audit.pending WHERE chain = $1 AND n > $3 ORDER BY n LIMIT $2)) \
      RETURNING n, id, subject, subject_id, salt, ip, user_agent, relation, object_type, object_id, reason, caveat_names, \
      correlation_id, ctx, occurred_at, repeated";
 /// As [`TAKE`], for a chain without rows: what begins a chain comes first. It looks at all of its pending rows, once.
@@ -136,9 +136,9 @@ pub(crate) async fn chains(pool: &PgPool) -> Result<Vec<Uuid>, Fault> {
     Ok(sqlx::query_scalar(CHAINS).fetch_all(pool).await?)
 }
 
-/// Takes rows out of the queue, in their order. Only the holder of the chain's head calls this.
-pub(crate) async fn take(tx: &mut Tx, chain: Uuid, limit: i64) -> Result<Vec<Taken>, Fault> {
-    let rows = sqlx::query(TAKE).bind(chain).bind(limit).fetch_all(&mut **tx).await?;
+/// Takes rows behind `floor` out of the queue, in their order. Only the holder of the chain's head calls this.
+pub(crate) async fn take(tx: &mut Tx, chain: Uuid, limit: i64, floor: i64) -> Result<Vec<Taken>, Fault> {
+    let rows = sqlx::query(TAKE).bind(chain).bind(limit).bind(floor).fetch_all(&mut **tx).await?;
     let mut taken = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     taken.sort_unstable_by_key(|row| row.n);
     Ok(taken)

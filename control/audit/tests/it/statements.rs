@@ -72,7 +72,7 @@ async fn lists_proofs_and_the_queue_walk_their_indexes() {
         ("seq > $2 AND reason = $4 AND reason <> 'granted' ORDER BY", "entries_refused"),
         ("seq > $2 AND relation = $4 ORDER BY", "entries_pkey"),
         ("chain = $1 AND seq = $2) e", "entries_pkey"),
-        ("(SELECT ctid FROM audit.pending WHERE chain = $1 ORDER BY n LIMIT $2)", "pending_pkey"),
+        ("(SELECT ctid FROM audit.pending WHERE chain = $1 AND n > $3 ORDER BY n LIMIT $2)", "pending_pkey"),
         ("SELECT max(n)", "pending_pkey"),
         ("AND n <= $2", "pending_pkey"),
         ("WITH RECURSIVE chains", "pending_pkey"),
