@@ -52,6 +52,11 @@ impl CaveatNames {
         Ok(())
     }
 
+    /// Adds a name that has no parameters: a mark on the decision, such as `stale_cache`.
+    pub fn mark(&mut self, name: &'static str) {
+        self.0.entry(name.to_owned()).or_default();
+    }
+
     /// Caveats with their parameters, both in order.
     #[must_use]
     pub const fn names(&self) -> &BTreeMap<String, BTreeSet<String>> {

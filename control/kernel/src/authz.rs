@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use async_trait::async_trait;
-use plexsphere_wire::{Code, DenialReason, DomainId, Problem, Timestamp};
+use plexsphere_wire::{Code, DenialReason, Problem, Timestamp};
 
 use crate::audit::CaveatNames;
-use crate::{Fault, ObjectRef, Principal, Tx};
+use crate::{ObjectRef, Principal};
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,43 +56,6 @@ pub struct Ruling {
     pub decision: Decision,
     /// The conditions that were looked at, by name.
     pub caveats: CaveatNames,
-}
-
-/// A tuple that code writes as a consequence of something else, such as the `parent` of a new object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SystemTuple {
-    /// The Domain that the object belongs to; `None` for objects of the platform.
-    pub home: Option<DomainId>,
-    /// The object.
-    pub object: ObjectRef,
-    /// The relation.
-    pub relation: &'static str,
-    /// The subject: an object, or what its userset stands on.
-    pub subject: ObjectRef,
-    /// The name behind `#`, for a userset.
-    pub userset: Option<&'static str>,
-}
-
-/// Writes tuples in the transaction of what they follow from. Implemented by the relation context.
-#[async_trait]
-pub trait TupleWriter: Send + Sync + 'static {
-    /// Writes tuples; those that are there already are left alone.
-    ///
-    /// # Errors
-    /// [`Fault`], also for a tuple that the schema does not allow.
-    async fn grant(&self, tx: &mut Tx, tuples: &[SystemTuple], now: Timestamp) -> Result<(), Fault>;
-
-    /// Takes tuples away; those that are not there are passed over.
-    ///
-    /// # Errors
-    /// [`Fault`], also for a tuple that the schema does not allow.
-    async fn revoke(&self, tx: &mut Tx, tuples: &[SystemTuple]) -> Result<(), Fault>;
-
-    /// Takes away every tuple that names an object that ends, at either side.
-    ///
-    /// # Errors
-    /// [`Fault`].
-    async fn forget(&self, tx: &mut Tx, object: &ObjectRef) -> Result<(), Fault>;
 }
 
 /// The relation store cannot be asked and no fresh decision is at hand. Nothing is allowed then.

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use plexsphere_kernel::authz::TupleWriter;
 use plexsphere_kernel::http::Operation;
 use plexsphere_kernel::paging::CursorCodec;
-use plexsphere_kernel::{AuditLog, Authorizer, Clock, Database, Fault};
+use plexsphere_kernel::{AuditLog, Authorizer, Clock, Database, Fault, GrantRules, TupleWriter};
 
 use crate::http::{self, Parts};
 use crate::service::administration::Administration;
@@ -87,7 +86,13 @@ impl Rebac {
     /// Writes other contexts' tuples in their transactions.
     #[must_use]
     pub fn tuple_writer(&self) -> Arc<dyn TupleWriter> {
-        Arc::new(PgTupleWriter::default())
+        Arc::new(PgTupleWriter::new(Arc::clone(&self.clock)))
+    }
+
+    /// What may be granted, and under which conditions.
+    #[must_use]
+    pub fn grant_rules(&self) -> Arc<dyn GrantRules> {
+        Arc::new(PgTupleWriter::new(Arc::clone(&self.clock)))
     }
 
     /// The tuples in memory.

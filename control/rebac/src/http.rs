@@ -12,7 +12,7 @@ use plexsphere_kernel::audit::CaveatNames as AuditNames;
 use plexsphere_kernel::authz::Circumstances;
 use plexsphere_kernel::http::{Call, Operation};
 use plexsphere_kernel::paging::CursorCodec;
-use plexsphere_kernel::{AuditLog, AuditRecord, ObjectRef, Outcome};
+use plexsphere_kernel::{Assurance, AuditLog, AuditRecord, Authenticated, ObjectRef, Outcome};
 use plexsphere_wire::{Code, DomainId, Problem};
 
 use crate::model::graph::Graph;
@@ -93,5 +93,11 @@ fn reference(schema: &'static Schema, object: ObjectKey) -> ObjectRef {
 /// What the request brings for conditions on the caller's own grants.
 fn circumstances(call: &Call) -> Circumstances {
     let client_ip = call.client.ip.as_deref().and_then(|ip| ip.parse().ok());
-    Circumstances { now: Some(call.now), client_ip, ..Circumstances::default() }
+    let assurance = match call.caller() {
+        Ok(Authenticated::Operator { credential, .. }) => credential.assurance().cloned(),
+        Ok(Authenticated::Node(_)) | Err(_) => None,
+    };
+    let Assurance { acr, amr, auth_time } = assurance.unwrap_or_default();
+    let amr = (!amr.is_empty()).then_some(amr);
+    Circumstances { now: Some(call.now), client_ip, acr, amr, auth_time }
 }

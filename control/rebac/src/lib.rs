@@ -16,8 +16,8 @@
 //! - **I5** What changes in one transaction becomes visible in one step.
 //! - **I6** No value of a caveat's parameters leaves for audit or logs: names only.
 //!
-//! Seams: offers through [`Rebac`] the kernel's [`plexsphere_kernel::Authorizer`] and
-//! [`plexsphere_kernel::authz::TupleWriter`], operations and tasks. It needs nobody's directory: what exists and where it
+//! Seams: offers through [`Rebac`] the kernel's [`plexsphere_kernel::Authorizer`], [`plexsphere_kernel::TupleWriter`] and
+//! [`plexsphere_kernel::GrantRules`], operations and tasks. It needs nobody's directory: what exists and where it
 //! belongs is read off the tuples that creation wrote.
 
 pub mod engine;

@@ -205,7 +205,7 @@ fn ruling(schema: &Schema, verdict: &Verdict, stale: bool) -> Ruling {
     let mut caveats = audit_names(&verdict.caveats);
     if stale {
         // The set of reasons is closed, so what could not be confirmed is told by a name that no caveat has.
-        let _ = caveats.add("stale_cache", "generation");
+        caveats.mark("stale_cache");
     }
     Ruling { decision, caveats }
 }

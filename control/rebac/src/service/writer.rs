@@ -1,42 +1,54 @@
-//! Tuples of other contexts, written in their transactions.
+//! Tuples of other contexts, written in their transactions, and what may be granted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use plexsphere_kernel::authz::{SystemTuple, TupleWriter};
-use plexsphere_kernel::{Fault, ObjectRef, Tx};
-use plexsphere_wire::{EnvelopeId, Timestamp};
+use plexsphere_kernel::{Clock, Fault, GrantRules, ObjectRef, RelationTuple, SubjectRef, TupleWriter, Tx};
+use plexsphere_wire::{DomainId, EnvelopeId, ProjectId};
+use serde_json::{Map, Value};
 
+use crate::model::caveat::Caveat;
 use crate::model::graph::{Scope, Tuple};
 use crate::model::refs::{ObjectKey, SubjectKey};
-use crate::model::schema::{Class, Schema};
-use crate::store::tuples;
+use crate::model::schema::{Class, Schema, SubjectForm};
+use crate::store::tuples::{self, SystemRow};
 
 const REFUSED: Fault = Fault::Invariant("a tuple that code writes is one that the schema allows");
 
 /// The writer over the tables of this context.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct PgTupleWriter {
     schema: &'static Schema,
-}
-
-impl Default for PgTupleWriter {
-    fn default() -> Self {
-        Self { schema: Schema::built_in() }
-    }
+    clock: Arc<dyn Clock>,
 }
 
 impl PgTupleWriter {
+    /// A writer of tuples that the built-in schema allows.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { schema: Schema::built_in(), clock }
+    }
+
     /// The tuple and its class, if the schema allows it.
-    fn read(&self, tuple: &SystemTuple) -> Result<(Tuple, Class), Fault> {
+    fn read(&self, tuple: &RelationTuple) -> Result<(Tuple, Class), Fault> {
         let object = self.object(&tuple.object)?;
-        let subject = self.object(&tuple.subject)?;
-        let subject = match tuple.userset {
-            None => SubjectKey::object(subject),
-            Some(name) => SubjectKey::userset(subject, self.schema.name_id(name).ok_or(REFUSED)?),
+        let SubjectRef { object: subject, relation } = &tuple.subject;
+        let subject = match relation {
+            None => SubjectKey::object(self.object(subject)?),
+            Some(name) => SubjectKey::userset(self.object(subject)?, self.schema.name_id(name).ok_or(REFUSED)?),
         };
-        let relation = self.schema.name_id(tuple.relation).ok_or(REFUSED)?;
+        let relation = self.schema.name_id(&tuple.relation).ok_or(REFUSED)?;
         let class = self.schema.definition(object.kind, relation).and_then(|definition| definition.class);
         let class = class.filter(|_| self.schema.admits(object.kind, relation, subject.form())).ok_or(REFUSED)?;
-        Ok((Tuple { object, relation, subject, caveat: None }, class))
+        let caveat = match &tuple.caveat {
+            None => None,
+            Some(_) if class != Class::Assignable => return Err(REFUSED),
+            Some(stored) => {
+                Some(Arc::new(Caveat::parse(&stored.name, &members(&stored.context)).map_err(|_| REFUSED)?))
+            }
+        };
+        Ok((Tuple { object, relation, subject, caveat }, class))
     }
 
     fn object(&self, object: &ObjectRef) -> Result<ObjectKey, Fault> {
@@ -44,24 +56,68 @@ impl PgTupleWriter {
     }
 }
 
+fn members(context: &BTreeMap<String, Value>) -> Map<String, Value> {
+    context.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 #[async_trait]
 impl TupleWriter for PgTupleWriter {
-    async fn grant(&self, tx: &mut Tx, tuples: &[SystemTuple], now: Timestamp) -> Result<(), Fault> {
+    async fn write(&self, tx: &mut Tx, domain: Option<DomainId>, tuples: &[RelationTuple]) -> Result<(), Fault> {
+        let now = self.clock.now();
         let mut rows = Vec::with_capacity(tuples.len());
-        for system in tuples {
-            let (tuple, class) = self.read(system)?;
-            rows.push((EnvelopeId::mint(now).uuid(), Scope(system.home), class, tuple));
+        for tuple in tuples {
+            let (read, class) = self.read(tuple)?;
+            // What belongs to the platform stays there, whoever it is that comes to belong to it.
+            let home = if tuple.object.kind == "platform" { None } else { domain };
+            rows.push(SystemRow { id: EnvelopeId::mint(now).uuid(), scope: Scope(home), class, tuple: read });
         }
-        tuples::grant(tx, self.schema, &rows, now).await
+        if rows.is_empty() {
+            return Ok(());
+        }
+        tuples::write(tx, self.schema, &rows, now).await
     }
 
-    async fn revoke(&self, tx: &mut Tx, tuples: &[SystemTuple]) -> Result<(), Fault> {
-        let tuples = tuples.iter().map(|system| Ok(self.read(system)?.0)).collect::<Result<Vec<_>, Fault>>()?;
+    async fn remove(&self, tx: &mut Tx, _: Option<DomainId>, tuples: &[RelationTuple]) -> Result<(), Fault> {
+        let tuples = tuples.iter().map(|tuple| Ok(self.read(tuple)?.0)).collect::<Result<Vec<_>, Fault>>()?;
         tuples::revoke(tx, self.schema, &tuples).await
     }
 
     async fn forget(&self, tx: &mut Tx, object: &ObjectRef) -> Result<(), Fault> {
-        let object = self.object(object)?;
-        tuples::forget(tx, self.schema.kind_name(object.kind), object.id.uuid()).await
+        self.forget_many(tx, std::slice::from_ref(object)).await
+    }
+
+    async fn forget_many(&self, tx: &mut Tx, objects: &[ObjectRef]) -> Result<(), Fault> {
+        let (mut kinds, mut ids) = (Vec::with_capacity(objects.len()), Vec::with_capacity(objects.len()));
+        for object in objects {
+            let object = self.object(object)?;
+            kinds.push(self.schema.kind_name(object.kind).to_owned());
+            ids.push(object.id.uuid());
+        }
+        tuples::forget(tx, kinds, ids).await
+    }
+
+    async fn filed_under(&self, tx: &mut Tx, project: ProjectId) -> Result<i64, Fault> {
+        tuples::count_filed(tx, project).await
+    }
+}
+
+impl GrantRules for PgTupleWriter {
+    fn is_assignable(&self, kind: &str, relation: &str) -> bool {
+        let Some((kind, relation)) = self.schema.kind_id(kind).zip(self.schema.name_id(relation)) else { return false };
+        let Some(user) = self.schema.kind_id("user") else { return false };
+        self.schema.definition(kind, relation).is_some_and(|definition| {
+            definition.class == Some(Class::Assignable)
+                && definition.subjects.contains(&SubjectForm { kind: user, name: None })
+        })
+    }
+
+    fn caveat_fits(&self, name: &str, context: &BTreeMap<String, Value>) -> bool {
+        Caveat::parse(name, &members(context)).is_ok()
+    }
+}
+
+impl std::fmt::Debug for PgTupleWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PgTupleWriter")
     }
 }

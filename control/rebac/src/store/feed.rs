@@ -100,6 +100,8 @@ pub(crate) async fn changes(pool: &PgPool, schema: &Schema, gaps: &[Gap]) -> Res
 pub(crate) async fn everything(db: &Database, schema: &Schema) -> Result<Everything, Fault> {
     use futures_util::TryStreamExt as _;
     let mut tx = db.snapshot().await?;
+    // Everything may take longer than a statement of a request may.
+    sqlx::query("SET LOCAL statement_timeout = '110s'").execute(&mut *tx).await?;
     let horizon: String =
         sqlx::query_scalar("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetch_one(&mut *tx).await?;
     let generations: Vec<(Uuid, i64)> = sqlx::query_as(GENERATIONS).fetch_all(&mut *tx).await?;

@@ -11,12 +11,22 @@ use super::rows::TupleRow;
 use crate::model::graph::{Scope, Tuple};
 use crate::model::schema::{Class, Schema};
 
+/// Takes away those whose triple is stored under another condition, so that they can be written anew.
+pub(crate) const OUTDATE: &str = "DELETE FROM rebac.tuples t
+    USING unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::jsonb[])
+        AS w (object_kind, object_id, relation, subject_kind, subject_id, subject_name, caveat, caveat_context)
+    WHERE t.object_id = w.object_id AND t.object_kind = w.object_kind AND t.relation = w.relation
+        AND t.subject_id = w.subject_id AND t.subject_kind = w.subject_kind AND t.subject_name = w.subject_name
+        AND (t.caveat IS DISTINCT FROM w.caveat OR t.caveat_context IS DISTINCT FROM w.caveat_context)";
+
 /// In the order of scopes, so that two writers of the same scopes do not wait for each other in a circle.
-pub(crate) const GRANT: &str = "INSERT INTO rebac.tuples (id, scope, object_kind, object_id, relation, subject_kind,
-        subject_id, subject_name, class, created_at)
-    SELECT t.*, $10 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::uuid[],
-        $8::text[], $9::text[]) AS t (id, scope, object_kind, object_id, relation, subject_kind, subject_id,
-        subject_name, class)
+pub(crate) const WRITE: &str = "INSERT INTO rebac.tuples (id, scope, object_kind, object_id, relation, subject_kind,
+        subject_id, subject_name, caveat, caveat_context, class, created_at)
+    SELECT t.id, t.scope, t.object_kind, t.object_id, t.relation, t.subject_kind, t.subject_id, t.subject_name, t.caveat,
+        t.caveat_context, t.class, $12
+    FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::jsonb[],
+        $9::uuid[], $10::text[], $11::uuid[]) AS t (object_kind, object_id, relation, subject_kind, subject_id,
+        subject_name, caveat, caveat_context, id, class, scope)
     ORDER BY t.scope
     ON CONFLICT ON CONSTRAINT tuples_triple_key DO NOTHING";
 
@@ -26,8 +36,10 @@ pub(crate) const REVOKE: &str = "DELETE FROM rebac.tuples t
     WHERE t.object_id = w.object_id AND t.object_kind = w.object_kind AND t.relation = w.relation
         AND t.subject_id = w.subject_id AND t.subject_kind = w.subject_kind AND t.subject_name = w.subject_name";
 
-pub(crate) const FORGET: &str = "DELETE FROM rebac.tuples WHERE (object_id = $1 AND object_kind = $2)
-    OR (subject_id = $1 AND subject_kind = $2)";
+pub(crate) const FORGET: &str = "DELETE FROM rebac.tuples t
+    USING unnest($1::text[], $2::uuid[]) AS gone (kind, id)
+    WHERE (t.object_id = gone.id AND t.object_kind = gone.kind)
+        OR (t.subject_id = gone.id AND t.subject_kind = gone.kind)";
 
 pub(crate) const INSERT: &str = "INSERT INTO rebac.tuples (id, scope, project_id, object_kind, object_id, relation,
         subject_kind, subject_id, subject_name, class, caveat, caveat_context, created_at)
@@ -111,24 +123,66 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Writes tuples that are not there yet. Each comes with its scope, its class and an id.
-pub(crate) async fn grant(
-    tx: &mut Tx,
-    schema: &Schema,
-    tuples: &[(Uuid, Scope, Class, Tuple)],
-    now: Timestamp,
-) -> Result<(), Fault> {
-    let columns: Vec<Columns<'_>> = tuples.iter().map(|(.., tuple)| Columns::of(schema, tuple)).collect();
-    sqlx::query(GRANT)
-        .bind(tuples.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
-        .bind(tuples.iter().map(|(_, scope, ..)| scope.uuid()).collect::<Vec<_>>())
-        .bind(columns.iter().map(|row| row.object_kind).collect::<Vec<_>>())
-        .bind(columns.iter().map(|row| row.object_id).collect::<Vec<_>>())
-        .bind(columns.iter().map(|row| row.relation).collect::<Vec<_>>())
-        .bind(columns.iter().map(|row| row.subject_kind).collect::<Vec<_>>())
-        .bind(columns.iter().map(|row| row.subject_id).collect::<Vec<_>>())
-        .bind(columns.iter().map(|row| row.subject_name).collect::<Vec<_>>())
-        .bind(tuples.iter().map(|(_, _, class, _)| class.as_str()).collect::<Vec<_>>())
+/// Many triples as arrays of columns, bound in this order.
+struct Arrays<'a> {
+    object_kinds: Vec<&'a str>,
+    object_ids: Vec<Uuid>,
+    relations: Vec<&'a str>,
+    subject_kinds: Vec<&'a str>,
+    subject_ids: Vec<Uuid>,
+    subject_names: Vec<&'a str>,
+}
+
+type Arguments = sqlx::postgres::PgArguments;
+type Query = sqlx::query::Query<'static, sqlx::Postgres, Arguments>;
+
+impl<'a> Arrays<'a> {
+    fn of(schema: &'a Schema, tuples: impl Iterator<Item = &'a Tuple>) -> Self {
+        let rows: Vec<Columns<'a>> = tuples.map(|tuple| Columns::of(schema, tuple)).collect();
+        Self {
+            object_kinds: rows.iter().map(|row| row.object_kind).collect(),
+            object_ids: rows.iter().map(|row| row.object_id).collect(),
+            relations: rows.iter().map(|row| row.relation).collect(),
+            subject_kinds: rows.iter().map(|row| row.subject_kind).collect(),
+            subject_ids: rows.iter().map(|row| row.subject_id).collect(),
+            subject_names: rows.iter().map(|row| row.subject_name).collect(),
+        }
+    }
+
+    fn bind(self, sql: &'static str) -> Query {
+        let owned = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        sqlx::query(sql)
+            .bind(owned(self.object_kinds))
+            .bind(self.object_ids)
+            .bind(owned(self.relations))
+            .bind(owned(self.subject_kinds))
+            .bind(self.subject_ids)
+            .bind(owned(self.subject_names))
+    }
+}
+
+/// A tuple that code writes.
+pub(crate) struct SystemRow {
+    pub(crate) id: Uuid,
+    pub(crate) scope: Scope,
+    pub(crate) class: Class,
+    pub(crate) tuple: Tuple,
+}
+
+/// Writes tuples. One that is stored under another condition is replaced, one that is stored as it is stays.
+pub(crate) async fn write(tx: &mut Tx, schema: &Schema, rows: &[SystemRow], now: Timestamp) -> Result<(), Fault> {
+    let arrays = || Arrays::of(schema, rows.iter().map(|row| &row.tuple));
+    let caveats = || rows.iter().map(|row| row.tuple.caveat.as_ref());
+    let names = || caveats().map(|caveat| Some(caveat?.name().to_owned())).collect::<Vec<_>>();
+    let contexts = || caveats().map(|caveat| Some(Json(caveat?.context()))).collect::<Vec<_>>();
+    arrays().bind(OUTDATE).bind(names()).bind(contexts()).execute(&mut **tx).await?;
+    arrays()
+        .bind(WRITE)
+        .bind(names())
+        .bind(contexts())
+        .bind(rows.iter().map(|row| row.id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.class.as_str().to_owned()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.scope.uuid()).collect::<Vec<_>>())
         .bind(now.inner())
         .execute(&mut **tx)
         .await?;
@@ -137,22 +191,13 @@ pub(crate) async fn grant(
 
 /// Takes tuples away by their triples.
 pub(crate) async fn revoke(tx: &mut Tx, schema: &Schema, tuples: &[Tuple]) -> Result<(), Fault> {
-    let columns: Vec<Columns<'_>> = tuples.iter().map(|tuple| Columns::of(schema, tuple)).collect();
-    sqlx::query(REVOKE)
-        .bind(columns.iter().map(|row| row.object_kind).collect::<Vec<_>>())
-        .bind(columns.iter().map(|row| row.object_id).collect::<Vec<_>>())
-        .bind(columns.iter().map(|row| row.relation).collect::<Vec<_>>())
-        .bind(columns.iter().map(|row| row.subject_kind).collect::<Vec<_>>())
-        .bind(columns.iter().map(|row| row.subject_id).collect::<Vec<_>>())
-        .bind(columns.iter().map(|row| row.subject_name).collect::<Vec<_>>())
-        .execute(&mut **tx)
-        .await?;
+    Arrays::of(schema, tuples.iter()).bind(REVOKE).execute(&mut **tx).await?;
     Ok(())
 }
 
-/// Takes away every tuple that names the object.
-pub(crate) async fn forget(tx: &mut Tx, kind: &str, id: Uuid) -> Result<(), Fault> {
-    sqlx::query(FORGET).bind(id).bind(kind).execute(&mut **tx).await?;
+/// Takes away every tuple that names one of the objects.
+pub(crate) async fn forget(tx: &mut Tx, kinds: Vec<String>, ids: Vec<Uuid>) -> Result<(), Fault> {
+    sqlx::query(FORGET).bind(kinds).bind(ids).execute(&mut **tx).await?;
     Ok(())
 }
 

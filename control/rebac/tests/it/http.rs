@@ -10,9 +10,12 @@ use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use plexsphere_kernel::audit::CaveatNames;
 use plexsphere_kernel::http::pipeline::Throttle;
+use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
 use plexsphere_kernel::http::{Gates, serve};
 use plexsphere_kernel::paging::CursorCodec;
-use plexsphere_kernel::{AuditLog, AuditRecord, Authenticated, Authenticator, Fault, Outcome, Tx};
+use plexsphere_kernel::{
+    Assurance, AuditLog, AuditRecord, Authenticated, Authenticator, Credential, Fault, Outcome, Tx,
+};
 use plexsphere_rebac::{Rebac, RebacConfig, RebacParts};
 use plexsphere_testkit::logs;
 use plexsphere_wire::Problem;
@@ -29,7 +32,12 @@ struct Callers;
 impl Authenticator for Callers {
     async fn operator(&self, bearer: &str) -> Result<Authenticated, Problem> {
         let number = bearer.strip_prefix('u').and_then(|number| number.parse().ok()).unwrap();
-        Ok(Authenticated::Operator { principal: user(number), token: None })
+        let credential = Credential::AccessToken(Assurance::default());
+        Ok(Authenticated::Operator { principal: user(number), credential })
+    }
+
+    async fn session(&self, _: &str) -> Result<Authenticated, Problem> {
+        unreachable!("these tests come by bearer")
     }
 
     async fn node(&self, _: &str) -> Result<Authenticated, Problem> {
@@ -90,6 +98,7 @@ async fn served() -> Served {
         audit: ledger.clone(),
         clock: world.clock.clone(),
         throttle: Throttle::default(),
+        origins: AllowedOrigins::default(),
     });
     Served { router: serve(rebac.operations(), &gates), world, ledger, _logs: logs }
 }

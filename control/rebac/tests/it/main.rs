@@ -3,6 +3,7 @@
 
 mod authorizer;
 mod http;
+mod million;
 mod statements;
 mod sync;
 mod tuples;

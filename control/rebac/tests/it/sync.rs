@@ -1,9 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plexsphere_kernel::authz::TupleWriter as _;
 use plexsphere_kernel::tasks::{Task as _, Tasks, TasksContext};
-use plexsphere_kernel::{Authorizer as _, Clock as _, Database, Probes};
+use plexsphere_kernel::{Authorizer as _, Database, Probes, TupleWriter as _};
 use plexsphere_rebac::{ChangeSweeper, RelationSync, Relations, Scope};
 use plexsphere_testkit::{eventually, logs, postgres_own};
 use prometheus_client::registry::Registry;
@@ -38,11 +37,11 @@ async fn a_transaction_that_commits_behind_a_later_one_is_not_passed_over() {
     world.grant(&TREE).await;
     let replica = world.replica().await;
     let mut slow = world.database.begin().await.unwrap();
-    world.writer.grant(&mut slow, &[tuple(world.domain, "domain:1#admin@user:9")], world.clock.now()).await.unwrap();
+    world.writer.write(&mut slow, Some(world.domain), &[tuple("domain:1#admin@user:9")]).await.unwrap();
     // Another Domain moves in the meantime, and the replica follows it.
     let mut other = world.database.begin().await.unwrap();
-    let elsewhere = [tuple(domain(50), "domain:50#admin@user:8")];
-    world.writer.grant(&mut other, &elsewhere, world.clock.now()).await.unwrap();
+    let elsewhere = [tuple("domain:50#admin@user:8")];
+    world.writer.write(&mut other, Some(domain(50)), &elsewhere).await.unwrap();
     other.commit().await.unwrap();
     assert_eq!(replica.fresh().await.unwrap().generation(Scope(Some(domain(50)))), 1);
     slow.commit().await.unwrap();
@@ -56,7 +55,7 @@ async fn a_rolled_back_write_leaves_neither_tuple_nor_generation() {
     world.grant(&TREE).await;
     let replica = world.replica().await;
     let mut tx = world.database.begin().await.unwrap();
-    world.writer.grant(&mut tx, &[tuple(world.domain, "domain:1#admin@user:9")], world.clock.now()).await.unwrap();
+    world.writer.write(&mut tx, Some(world.domain), &[tuple("domain:1#admin@user:9")]).await.unwrap();
     tx.rollback().await.unwrap();
     let graph = replica.fresh().await.unwrap();
     assert_eq!((graph.tuples(), graph.generation(Scope(Some(world.domain)))), (TREE.len(), 4));
@@ -71,7 +70,7 @@ async fn a_writers_token_is_answered_with_its_write_and_without_a_question_once_
     world.grant(&TREE).await;
     let replica = world.replica().await;
     let mut tx = world.database.begin().await.unwrap();
-    world.writer.grant(&mut tx, &[tuple(world.domain, "domain:1#admin@user:9")], world.clock.now()).await.unwrap();
+    world.writer.write(&mut tx, Some(world.domain), &[tuple("domain:1#admin@user:9")]).await.unwrap();
     let token = Relations::token(&mut tx).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(replica.at_least(&token).await.unwrap().tuples(), TREE.len() + 1);

@@ -1,49 +1,96 @@
-use plexsphere_kernel::authz::{SystemTuple, TupleWriter as _};
-use plexsphere_kernel::{Clock as _, Fault};
+use std::collections::BTreeMap;
 
-use crate::world::{TREE, object, tuple, world};
+use plexsphere_kernel::{Fault, GrantRules as _, RelationTuple, StoredCaveat, SubjectRef, TupleWriter as _};
+use plexsphere_rebac::PgTupleWriter;
+use serde_json::{Value, json};
+
+use crate::world::{TREE, World, object, tuple, world};
+
+async fn counts(world: &World) -> (i64, i64, i64) {
+    let sql = "SELECT (SELECT count(*) FROM rebac.tuples), (SELECT max(generation) FROM rebac.generations),
+                (SELECT count(*) FROM rebac.changes)";
+    sqlx::query_as(sql).fetch_one(&world.db.pool()).await.unwrap()
+}
+
+fn within(prefix: &str) -> Option<StoredCaveat> {
+    Some(StoredCaveat { name: "from_cidr".to_owned(), context: context(&json!({ "allowed_cidrs": [prefix] })) })
+}
+
+fn context(value: &Value) -> BTreeMap<String, Value> {
+    value.as_object().unwrap().clone().into_iter().collect()
+}
 
 #[tokio::test]
-async fn a_tuple_granted_twice_stands_once_and_moves_its_scope_once() {
+async fn a_tuple_written_twice_stands_once_and_moves_its_scope_once() {
     let world = world().await;
     for _ in 0..2 {
         world.grant(&["domain:1#admin@user:9"]).await;
     }
-    let (tuples, generation, changes): (i64, i64, i64) = sqlx::query_as(
-        "SELECT (SELECT count(*) FROM rebac.tuples), (SELECT max(generation) FROM rebac.generations),
-                (SELECT count(*) FROM rebac.changes)",
-    )
-    .fetch_one(&world.db.pool())
-    .await
-    .unwrap();
-    assert_eq!((tuples, generation, changes), (1, 1, 1));
+    assert_eq!(counts(&world).await, (1, 1, 1));
 }
 
 #[tokio::test]
-async fn an_object_that_ends_takes_its_tuples_of_both_sides_along() {
+async fn a_caveat_is_replaced_by_the_next_write_and_an_equal_one_is_left_alone() {
+    let world = world().await;
+    let admin = tuple("domain:1#admin@user:9");
+    for (caveat, generation) in [(None, 1), (within("10.0.0.0/8"), 3), (within("10.0.0.0/8"), 3), (None, 5)] {
+        let mut tx = world.database.begin().await.unwrap();
+        let written = [RelationTuple { caveat: caveat.clone(), ..admin.clone() }];
+        world.writer.write(&mut tx, Some(world.domain), &written).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(counts(&world).await, (1, generation, generation), "{caveat:?}");
+    }
+}
+
+#[tokio::test]
+async fn objects_that_end_take_their_tuples_of_both_sides_along() {
     let world = world().await;
     world.grant(&TREE).await;
     world.grant(&["project:2#node@node:4", "node:4#operator@user:9", "domain:1#admin@user:9"]).await;
     let replica = world.replica().await;
     let mut tx = world.database.begin().await.unwrap();
-    world.writer.forget(&mut tx, &object("node:4")).await.unwrap();
+    world.writer.forget_many(&mut tx, &[object("node:4"), object("user:9")]).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(replica.fresh().await.unwrap().tuples(), TREE.len() - 1 + 1);
+    assert_eq!(replica.fresh().await.unwrap().tuples(), TREE.len() - 1);
 }
 
 #[tokio::test]
 async fn a_tuple_outside_the_schema_is_not_written_by_code_either() {
     let world = world().await;
     let mut tx = world.database.begin().await.unwrap();
-    let good = tuple(world.domain, "domain:1#admin@user:9");
+    let good = tuple("domain:1#admin@user:9");
     for bad in [
-        SystemTuple { relation: "read", ..good.clone() },
-        SystemTuple { userset: Some("member"), ..good.clone() },
-        SystemTuple { subject: object("node:4"), ..good.clone() },
-        SystemTuple { object: plexsphere_kernel::ObjectRef { kind: "domain", id: "*".into() }, ..good.clone() },
+        RelationTuple { relation: "read".to_owned(), ..good.clone() },
+        RelationTuple { subject: SubjectRef::userset(object("user:9"), "member"), ..good.clone() },
+        RelationTuple { subject: object("node:4").into(), ..good.clone() },
+        RelationTuple { object: plexsphere_kernel::ObjectRef { kind: "domain", id: "*".into() }, ..good.clone() },
+        RelationTuple { caveat: within("nowhere"), ..good.clone() },
+        RelationTuple { caveat: within("10.0.0.0/8"), ..tuple("project:2#parent@domain:1") },
     ] {
-        let refused = world.writer.grant(&mut tx, &[bad.clone()], world.clock.now()).await;
+        let bad = std::slice::from_ref(&bad);
+        let refused = world.writer.write(&mut tx, Some(world.domain), bad).await;
         assert!(matches!(refused, Err(Fault::Invariant(_))), "{bad:?}");
-        assert!(matches!(world.writer.revoke(&mut tx, &[bad]).await, Err(Fault::Invariant(_))));
+        let refused = world.writer.remove(&mut tx, Some(world.domain), bad).await;
+        assert!(matches!(refused, Err(Fault::Invariant(_))), "{bad:?}");
     }
+}
+
+#[test]
+fn the_schema_says_what_may_be_granted_to_a_user_and_under_which_conditions() {
+    let rules = PgTupleWriter::new(std::sync::Arc::new(plexsphere_kernel::SystemClock));
+    for (kind, relation, assignable) in [
+        ("domain", "admin", true),
+        ("project", "viewer", true),
+        ("project", "secret_consumer", false),
+        ("project", "parent", false),
+        ("project", "read", false),
+        ("platform", "admin", false),
+        ("group", "member", false),
+        ("robot", "admin", false),
+    ] {
+        assert_eq!(rules.is_assignable(kind, relation), assignable, "{kind}#{relation}");
+    }
+    assert!(rules.caveat_fits("from_cidr", &context(&json!({"allowed_cidrs": ["10.0.0.0/8"]}))));
+    assert!(!rules.caveat_fits("from_cidr", &context(&json!({"allowed_cidrs": ["10.0.0.0/8"], "now": 1}))));
+    assert!(!rules.caveat_fits("office_hours", &BTreeMap::new()));
 }

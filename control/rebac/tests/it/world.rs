@@ -4,8 +4,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use plexsphere_kernel::authz::{SystemTuple, TupleWriter};
-use plexsphere_kernel::{Clock, Database, MIGRATOR, ObjectRef, Principal, PrincipalScope, Subject};
+use plexsphere_kernel::{
+    Clock, Database, MIGRATOR, ObjectRef, Principal, PrincipalScope, RelationTuple, Subject, SubjectRef, TupleWriter,
+};
 use plexsphere_rebac::{AuthorizerConfig, PgTupleWriter, RelationAuthorizer, Relations};
 use plexsphere_testkit::TestDatabase;
 use plexsphere_wire::{DomainId, PrincipalId, Timestamp};
@@ -52,7 +53,7 @@ pub(crate) async fn world() -> World {
 
 pub(crate) fn world_on(db: TestDatabase, database: Database) -> World {
     let clock = Arc::new(TestClock(Mutex::new(Timestamp::from_unix_seconds(1_800_000_000))));
-    World { db, database, clock, writer: PgTupleWriter::default(), domain: domain(1) }
+    World { db, database, writer: PgTupleWriter::new(clock.clone()), clock, domain: domain(1) }
 }
 
 /// Objects of tests have small numbers for ids, also the Domains.
@@ -70,23 +71,15 @@ pub(crate) fn object(text: &str) -> ObjectRef {
 const KINDS: [&str; 9] =
     ["platform", "domain", "project", "resource", "node", "group", "user", "serviceaccount", "secret"];
 
-const NAMES: [&str; 9] = ["parent", "admin", "member", "operator", "tenant", "read", "node", "auditor", "reader"];
-
-fn name(text: &str) -> &'static str {
-    NAMES.iter().find(|known| **known == text).unwrap()
-}
-
-/// `object#relation@subject`, at home in a Domain, or in the platform where the object is.
-pub(crate) fn tuple(home: DomainId, line: &str) -> SystemTuple {
+/// `object#relation@subject`.
+pub(crate) fn tuple(line: &str) -> RelationTuple {
     let (left, subject) = line.split_once('@').unwrap();
     let (left, relation) = left.split_once('#').unwrap();
-    let (subject, userset) = match subject.split_once('#') {
-        Some((subject, userset)) => (subject, Some(name(userset))),
-        None => (subject, None),
+    let subject = match subject.split_once('#') {
+        Some((subject, userset)) => SubjectRef::userset(object(subject), userset),
+        None => object(subject).into(),
     };
-    let object = object(left);
-    let home = (object.kind != "platform").then_some(home);
-    SystemTuple { home, object, relation: name(relation), subject: self::object(subject), userset }
+    RelationTuple::new(object(left), relation, subject)
 }
 
 pub(crate) fn user(number: u128) -> Principal {
@@ -103,19 +96,20 @@ impl World {
         RelationAuthorizer::new(Arc::clone(relations), self.clock.clone(), AuthorizerConfig::default())
     }
 
-    fn tuples(&self, lines: &[&str]) -> Vec<SystemTuple> {
-        lines.iter().map(|line| tuple(self.domain, line)).collect()
-    }
-
+    /// Writes tuples at home in Domain 1, and those on the platform at home there.
     pub(crate) async fn grant(&self, lines: &[&str]) {
         let mut tx = self.database.begin().await.unwrap();
-        self.writer.grant(&mut tx, &self.tuples(lines), self.clock.now()).await.unwrap();
+        let (platform, own): (Vec<_>, Vec<_>) =
+            lines.iter().map(|line| tuple(line)).partition(|tuple| tuple.object.kind == "platform");
+        self.writer.write(&mut tx, None, &platform).await.unwrap();
+        self.writer.write(&mut tx, Some(self.domain), &own).await.unwrap();
         tx.commit().await.unwrap();
     }
 
     pub(crate) async fn revoke(&self, lines: &[&str]) {
         let mut tx = self.database.begin().await.unwrap();
-        self.writer.revoke(&mut tx, &self.tuples(lines)).await.unwrap();
+        let tuples: Vec<_> = lines.iter().map(|line| tuple(line)).collect();
+        self.writer.remove(&mut tx, Some(self.domain), &tuples).await.unwrap();
         tx.commit().await.unwrap();
     }
 }

@@ -170,7 +170,7 @@ impl<S: Side> Table<S> {
 
     fn bucket(&self, hash: u64) -> Option<&Run> {
         let place = self.place(hash);
-        Some(self.segments.get(place / SEGMENT)?.get(place % SEGMENT)?)
+        self.segments.get(place / SEGMENT)?.get(place % SEGMENT)
     }
 
     fn replace(&mut self, place: usize, run: Run) {

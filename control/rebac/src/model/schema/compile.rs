@@ -7,6 +7,9 @@ use super::parse::{DefinitionText, KindText, TermText};
 use super::{Definition, Expansion, Kind, KindId, MAX_SYMBOLS, NameId, Schema, SchemaError, SchemaProblem};
 use super::{SubjectForm, Term};
 
+/// A name on a kind, as usersets have one.
+type Userset = (KindId, NameId);
+
 /// The declarations with interned names.
 struct Symbols<'a> {
     texts: &'a [KindText],
@@ -43,19 +46,19 @@ pub(super) fn compile(texts: Vec<KindText>) -> Result<Schema, SchemaError> {
 
 /// Finds the relations that usersets are made of and whose tuples alone say who belongs: without a rule, and over
 /// usersets of the same sort only.
-fn mark_plain(kinds: &mut [Kind]) -> Vec<(KindId, NameId)> {
+fn mark_plain(kinds: &mut [Kind]) -> Vec<Userset> {
     let definitions = || kinds.iter().flat_map(|kind| &kind.definitions);
     let userset = |form: &SubjectForm| Some((form.kind, form.name?));
     let usersets: Vec<_> = definitions().flat_map(|definition| &definition.subjects).filter_map(userset).collect();
     let all = (0..).map(KindId).zip(&*kinds).flat_map(|(id, kind)| kind.definitions.iter().map(move |one| (id, one)));
     let bare = all.filter(|(_, one)| one.class.is_some() && one.rule.is_empty());
-    let mut plain: Vec<(KindId, NameId, Vec<(KindId, NameId)>)> = bare
-        .map(|(id, one)| (id, one.name, one.subjects.iter().filter_map(userset).collect()))
-        .filter(|(id, name, _)| usersets.contains(&(*id, *name)))
+    let mut plain: Vec<(Userset, Vec<Userset>)> = bare
+        .map(|(id, one)| ((id, one.name), one.subjects.iter().filter_map(userset).collect()))
+        .filter(|(place, _)| usersets.contains(place))
         .collect();
     loop {
-        let known: Vec<_> = plain.iter().map(|(id, name, _)| (*id, *name)).collect();
-        plain.retain(|(_, _, over)| over.iter().all(|userset| known.contains(userset)));
+        let known: Vec<Userset> = plain.iter().map(|(place, _)| *place).collect();
+        plain.retain(|(_, over)| over.iter().all(|userset| known.contains(userset)));
         if plain.len() == known.len() {
             for (id, name) in &known {
                 let kind = kinds.get_mut(usize::from(id.0));
