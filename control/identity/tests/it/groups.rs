@@ -49,7 +49,7 @@ pub(crate) async fn add(world: &World, group: &str, kind: &str, member: impl ToS
     world.post(&format!("/v1/admin/groups/{group}/members"), body).await
 }
 
-async fn remove(world: &World, group: &str, kind: &str, member: impl ToString) -> Answer {
+pub(crate) async fn remove(world: &World, group: &str, kind: &str, member: impl ToString) -> Answer {
     world.delete(&format!("/v1/admin/groups/{group}/members/{}?kind={kind}", member.to_string())).await
 }
 

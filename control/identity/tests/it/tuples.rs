@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use plexsphere_kernel::{Fault, GrantRules, ObjectRef, RelationTuple, SubjectRef, Tx, TupleWriter};
+use plexsphere_kernel::{Fault, GrantRules, ObjectRef, RelationTuple, SubjectRef, TupleWriter, Tx};
 use plexsphere_wire::{DomainId, ProjectId};
 use serde_json::Value;
 use sqlx::PgPool;
