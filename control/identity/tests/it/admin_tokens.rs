@@ -180,6 +180,10 @@ async fn whoever_manages_a_domain_tends_the_tokens_of_its_principals_and_no_othe
     }
     assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]), "{bodies:?}");
     assert_eq!(foreign_tokens.len(), 3);
+    // Who asked for nobody is on record where the caller belongs.
+    let denials = world.rows("manage").await;
+    let nobody = ("serviceaccount".to_owned(), NOBODY.to_owned(), own.parse().unwrap());
+    assert_eq!(denials.iter().filter(|row| **row == nobody).count(), 2, "{denials:?}");
     for id in foreign_tokens.iter().map(String::as_str).chain([NOBODY, NIL, "x", "%00"]) {
         for (method, tail) in [("DELETE", ""), ("POST", "/rotate")] {
             let refused = as_caller(&world, &manager, method, &format!("/v1/admin/tokens/{id}{tail}"), None).await;

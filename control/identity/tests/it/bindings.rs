@@ -5,7 +5,7 @@ use plexsphere_kernel::{Clock as _, Subject};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::callers::{user, waiting_for_locks};
+use crate::callers::user;
 use crate::tuples::tuples_on;
 use crate::world::{Answer, World, world, world_with};
 
@@ -30,14 +30,14 @@ pub(crate) fn of_platform(issuer: &str) -> Value {
     body
 }
 
-fn with(mut body: Value, changes: Value) -> Value {
+pub(crate) fn with(mut body: Value, changes: Value) -> Value {
     for (name, value) in changes.as_object().unwrap() {
         body[name] = value.clone();
     }
     body
 }
 
-async fn patch(world: &World, id: &str, body: Value) -> Answer {
+pub(crate) async fn patch(world: &World, id: &str, body: Value) -> Answer {
     world.call_as(&world.admin, "PATCH", &format!("/v1/admin/idp/{id}"), Some(body)).await
 }
 
@@ -266,66 +266,6 @@ async fn a_change_touches_what_it_names_and_what_is_for_life_is_no_member_of_it(
         world.count("SELECT count(*) FROM kernel.outbox WHERE event_name = 'identity.IdPBindingUpdated'").await,
         3
     );
-}
-
-#[tokio::test]
-async fn of_two_changes_that_read_the_same_version_one_wins() {
-    let world = world().await;
-    let domain = world.domain("acme", "10.0.0.0/8").await;
-    let id = made(&world, of_domain(&domain, "https://idp.example")).await;
-    let mut holder = world.database.pool().begin().await.unwrap();
-    sqlx::query("SELECT id FROM identity.idp_bindings FOR UPDATE").execute(&mut *holder).await.unwrap();
-    let (a, b, ()) = tokio::join!(
-        patch(&world, &id, json!({ "alias": "a" })),
-        patch(&world, &id, json!({ "jit_policy": "deny" })),
-        async {
-            waiting_for_locks(&world, 2).await;
-            holder.rollback().await.unwrap();
-        },
-    );
-    let mut seen = [a.refusal(), b.refusal()];
-    seen.sort_unstable();
-    assert_eq!(seen, [(200, ""), (409, "binding_conflict")]);
-    let read = world.get(&format!("/v1/admin/idp/{id}")).await.body;
-    assert_eq!(read, if a.status == 200 { a.body } else { b.body });
-    assert_eq!(world.count("SELECT version FROM identity.idp_bindings").await, 2);
-    assert_eq!(world.rows("idp-binding.update").await.len(), 1);
-}
-
-#[tokio::test]
-async fn a_change_loses_against_a_switch_and_a_deletion_in_between() {
-    let world = world().await;
-    let domain = world.domain("acme", "10.0.0.0/8").await;
-    for (index, sql) in [
-        "UPDATE identity.idp_bindings SET status = 'deactivated', version = version + 1",
-        "DELETE FROM identity.idp_bindings",
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let id = made(&world, of_domain(&domain, &format!("https://{index}.example"))).await;
-        let mut holder = world.database.pool().begin().await.unwrap();
-        sqlx::query(sql).execute(&mut *holder).await.unwrap();
-        let (changed, ()) = tokio::join!(patch(&world, &id, json!({ "alias": "a" })), async {
-            waiting_for_locks(&world, 1).await;
-            holder.commit().await.unwrap();
-        });
-        assert_eq!(changed.refusal(), (409, "binding_conflict"), "{sql}");
-    }
-}
-
-#[tokio::test]
-async fn of_two_bindings_that_race_for_one_place_one_is_made() {
-    let world = world().await;
-    let domain = world.domain("acme", "10.0.0.0/8").await;
-    let body = |issuer: &str| with(of_domain(&domain, issuer), json!({ "primary": true }));
-    let (a, b) = tokio::join!(
-        world.post("/v1/admin/idp", body("https://a.example")),
-        world.post("/v1/admin/idp", body("https://b.example")),
-    );
-    let mut seen = [a.refusal(), b.refusal()];
-    seen.sort_unstable();
-    assert_eq!(seen, [(201, ""), (409, "primary_conflict")]);
 }
 
 #[tokio::test]
