@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use plexsphere_kernel::tasks::{Progress, Schedule, Task, TaskKind};
 use plexsphere_kernel::{Clock, Database, Fault, Tx};
 use plexsphere_wire::Timestamp;
+use tokio::sync::watch;
 
 use crate::model::graph::{Graph, Scope};
 use crate::model::schema::Schema;
@@ -40,14 +41,14 @@ pub struct Relations {
     graph: ArcSwap<Graph>,
     /// Rounds that have begun.
     begun: AtomicU64,
+    /// The last round that came to a good end: whoever waits for it goes on without a turn at the lock.
+    ended: watch::Sender<u64>,
     round: tokio::sync::Mutex<Round>,
     fresh_at: Mutex<Timestamp>,
 }
 
 /// Held by whoever makes a round.
 struct Round {
-    /// The last round that came to a good end.
-    ended: u64,
     /// Transactions below it have been seen.
     horizon: String,
 }
@@ -81,7 +82,8 @@ impl Relations {
             schema,
             graph: ArcSwap::from_pointee(graph),
             begun: AtomicU64::new(0),
-            round: tokio::sync::Mutex::new(Round { ended: 0, horizon }),
+            ended: watch::Sender::new(0),
+            round: tokio::sync::Mutex::new(Round { horizon }),
             fresh_at: Mutex::new(began),
         }))
     }
@@ -110,14 +112,19 @@ impl Relations {
     /// [`Fault`] when the database cannot be read.
     pub async fn fresh(&self) -> Result<Arc<Graph>, Fault> {
         let begun = self.begun.load(Ordering::SeqCst);
-        let mut round = self.round.lock().await;
+        let mut ended = self.ended.subscribe();
         // A round that began after this call and has ended is as good as one of our own.
-        if round.ended <= begun {
+        let mut round = tokio::select! {
+            biased;
+            _ = ended.wait_for(|ended| *ended > begun) => return Ok(self.current()),
+            round = self.round.lock() => round,
+        };
+        if *self.ended.borrow() <= begun {
             let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
             let now = self.clock.now();
             self.advance(&mut round).await?;
-            round.ended = number;
             *self.fresh_at.lock() = now;
+            self.ended.send_replace(number);
         }
         Ok(self.current())
     }

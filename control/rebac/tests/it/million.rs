@@ -55,15 +55,19 @@ async fn a_million_tuples_are_read_followed_and_decided_by() {
     println!("from commit to a check that has seen it: p50 {:?}, p99 {:?}", visible[100], visible[198]);
     println!("a check at a gate, nothing new: p50 {:?}, p99 {:?}", decided[100], decided[198]);
     let began = Instant::now();
-    let checks: Vec<_> = (0..20_000u128)
-        .map(|number| {
+    let askers: Vec<_> = (0..256u128)
+        .map(|asker| {
             let authorizer = Arc::clone(&authorizer);
-            let ask = async move { authorizer.check(&user(100 + number % 200), "act", &object("node:4")).await };
-            tokio::spawn(ask)
+            tokio::spawn(async move {
+                for number in 0..100 {
+                    let who = user(100 + (asker + number) % 200);
+                    assert!(authorizer.check(&who, "act", &object("node:4")).await.unwrap().is_allowed());
+                }
+            })
         })
         .collect();
-    for check in checks {
-        assert!(check.await.unwrap().unwrap().is_allowed());
+    for asker in askers {
+        asker.await.unwrap();
     }
-    println!("20,000 checks at a gate at once: {:.0} per second", 20_000.0 / began.elapsed().as_secs_f64());
+    println!("256 askers at a gate: {:.0} checks per second", 25_600.0 / began.elapsed().as_secs_f64());
 }
