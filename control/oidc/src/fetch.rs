@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response};
 use tokio::sync::Semaphore;
 use url::{Host, Url};
 
@@ -96,7 +96,7 @@ pub enum FetchError {
     /// The client could not be made.
     #[error("the client cannot be made: {reason}")]
     Client {
-        /// What was wrong with the settings or the system's trust store.
+        /// What was wrong with the settings.
         reason: String,
     },
 }
@@ -136,7 +136,7 @@ impl fmt::Debug for Answer {
 /// The client. Cheap to clone.
 #[derive(Clone)]
 pub struct Fetch {
-    client: reqwest::Client,
+    client: Client,
     settings: Arc<FetchSettings>,
     all: Arc<Semaphore>,
     hosts: Arc<Kept<String, HostTurns>>,
@@ -162,7 +162,8 @@ impl Fetch {
     /// A client that resolves names as the system does.
     ///
     /// # Errors
-    /// [`FetchError::Client`] for a certificate that is none, or a system without a trust store.
+    /// [`FetchError::Client`] for a certificate that is none. A system without certificate authorities is no error: only
+    /// [`FetchSettings::extra_roots`] are trusted then, and a warning says so.
     pub fn new(settings: FetchSettings) -> Result<Self, FetchError> {
         Self::with_resolver(settings, Arc::new(SystemResolver))
     }
@@ -173,22 +174,30 @@ impl Fetch {
     /// As [`Fetch::new`].
     pub fn with_resolver(settings: FetchSettings, resolver: Arc<dyn Resolver>) -> Result<Self, FetchError> {
         let broken = |error: reqwest::Error| FetchError::Client { reason: innermost(&error) };
-        let mut builder = reqwest::Client::builder()
-            .user_agent("plexsphere")
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .https_only(!settings.plain_http)
-            .pool_max_idle_per_host(2)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .dns_resolver(resolve::Guarded::new(resolver, settings.reach));
-        if !settings.extra_roots.is_empty() {
-            let roots: Result<Vec<_>, _> =
-                settings.extra_roots.iter().map(|der| reqwest::Certificate::from_der(der)).collect();
-            builder = builder.tls_certs_merge(roots.map_err(broken)?);
+        let roots = settings.extra_roots.iter().map(|der| Certificate::from_der(der)).collect::<Result<Vec<_>, _>>();
+        let roots = roots.map_err(broken)?;
+        let builder = || {
+            Client::builder()
+                .user_agent("plexsphere")
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .no_proxy()
+                .https_only(!settings.plain_http)
+                .pool_max_idle_per_host(2)
+                .pool_idle_timeout(Duration::from_secs(30))
+                .dns_resolver(resolve::Guarded::new(Arc::clone(&resolver), settings.reach))
+        };
+        if !roots.is_empty() {
+            // What is no certificate is our operator's mistake, not the system's.
+            builder().tls_certs_only(roots.clone()).build().map_err(broken)?;
         }
+        let client = builder().tls_certs_merge(roots.clone()).build().or_else(|error| {
+            // A bare container has no authorities. It starts, and finds no provider it could trust.
+            tracing::warn!(reason = innermost(&error), "the system's certificate authorities cannot be read");
+            builder().tls_certs_only(roots).build()
+        });
         Ok(Self {
-            client: builder.build().map_err(broken)?,
+            client: client.map_err(broken)?,
             settings: Arc::new(settings),
             all: Arc::new(Semaphore::new(MAX_FETCHES)),
             hosts: Arc::new(Kept::new(MAX_HOSTS)),

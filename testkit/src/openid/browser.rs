@@ -18,7 +18,9 @@ pub struct Browser {
 
 impl Browser {
     pub(super) fn new(home: &str) -> Self {
-        let client = Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build();
+        // It speaks to loopback only, and reading the system's authorities is slow.
+        let client =
+            Client::builder().tls_certs_only([]).redirect(reqwest::redirect::Policy::none()).no_proxy().build();
         Self { client: client.expect("an http client"), cookies: BTreeMap::new(), home: home.to_owned() }
     }
 
