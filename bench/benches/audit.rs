@@ -4,6 +4,7 @@
 //! `cargo bench -p plexsphere-bench --bench audit`, with names of parts to run only those: `drain`, `mutation`,
 //! `visible`, `verify`.
 #![allow(
+    clippy::cast_possible_truncation,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
@@ -407,7 +408,7 @@ async fn verify(rig: &Rig) {
     let subject = [7u8; 32];
     let records: Vec<_> = (0..1_000).map(|_| record(Some(domain))).collect();
     let mut last = GENESIS;
-    let rows: Vec<(usize, i64, Vec<u8>, [u8; 32], [u8; 32])> = (0..VERIFY_ROWS)
+    let rows: Vec<_> = (0..VERIFY_ROWS)
         .map(|at| {
             let (which, seq) = (at % 1_000, i64::try_from(at).unwrap() + 1);
             let mut canonical = Vec::new();
