@@ -44,6 +44,8 @@ pub use principals::{
 };
 pub use sweepers::Sweeper;
 pub use tenancy::{
-    CidrRefusal, Domain, DomainRefusal, Domains, NewDomain, NewProject, NewResource, Origin, Project, ProjectRefusal,
-    Projects, Resource, ResourceRefusal, Resources,
+    CidrRefusal, Domain, DomainPatch, DomainRefusal, Domains, FederationKind, Identities, IdentityRefusal, Invitation,
+    InvitationAcceptor, InvitationExpirySweeper, InvitationRefusal, InvitationStatus, Invitations, Invitee, NewDomain,
+    NewInvitation, NewProject, NewResource, NewServiceIdentity, NodeSummaries, Origin, Project, ProjectPatch,
+    ProjectRefusal, Projects, Resource, ResourceRefusal, Resources, ServiceIdentity, StagedObject, StagedTuple,
 };

@@ -13,7 +13,7 @@ use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
 use plexsphere_kernel::http::{Gates, serve};
 use plexsphere_kernel::{Authorizer, Clock, Decision, ObjectRef, Principal};
-use plexsphere_wire::DenialReason;
+use plexsphere_wire::{DenialReason, GroupId, PrincipalId};
 use serde_json::Value;
 use tower::ServiceExt as _;
 use uuid::Uuid;
@@ -98,7 +98,7 @@ pub(crate) async fn raw(world: &World, method: &str, path: &str, body: &str) -> 
 
 /// A person of a Domain, as a sign-in will make one.
 pub(crate) async fn person(world: &World, domain: &str, subject: &str, seconds: i64) -> Uuid {
-    let id = Uuid::now_v7();
+    let id = PrincipalId::mint(world.clock.now()).uuid();
     sqlx::query(
         "INSERT INTO identity.users (id, domain_id, issuer, external_subject, email, email_verified, display_name,
              created_at, updated_at, last_sign_in_at)
@@ -117,7 +117,7 @@ pub(crate) async fn person(world: &World, domain: &str, subject: &str, seconds: 
 
 /// A Group of a Domain that is filled by hand.
 pub(crate) async fn group(world: &World, domain: &str, slug: &str) -> Uuid {
-    let id = Uuid::now_v7();
+    let id = GroupId::mint(world.clock.now()).uuid();
     sqlx::query(
         "INSERT INTO identity.groups (id, domain_id, slug, display_name, source, created_at, updated_at)
          VALUES ($1, $2, $3, $3, 'manual', now(), now())",
