@@ -31,6 +31,8 @@ const BACKLOG_BATCH: i64 = 5_000;
 const CHAINS_AT_ONCE: usize = 4;
 /// How long one chain is drained before the run ends and begins anew.
 const TURN: Duration = Duration::from_secs(5);
+/// How long a run takes up chains; the next one begins behind the last of them.
+const RUN: Duration = Duration::from_secs(20);
 /// Readiness fails when a row waits longer.
 const TOO_OLD: Duration = Duration::from_secs(30);
 /// How long a transaction may take behind its enlistment before its row waits for a look for late ones.
@@ -46,6 +48,8 @@ pub struct Sequencer {
     metrics: Metrics,
     known: Mutex<HashSet<(Uuid, Hash)>>,
     floors: Mutex<HashMap<Uuid, Floor>>,
+    /// The last chain of a run that ended before its chains did.
+    resume: Mutex<Option<Uuid>>,
 }
 
 /// From where a chain's queue is read. What was taken out leaves dead places in the index until it is vacuumed, and reading
@@ -71,7 +75,7 @@ impl Sequencer {
     /// A sequencer; run it by [`Self::schedule`] and hand its handle to [`PgAuditLog::attach`].
     #[must_use]
     pub(crate) fn new(log: Arc<PgAuditLog>, metrics: Metrics) -> Self {
-        Self { log, metrics, known: Mutex::default(), floors: Mutex::default() }
+        Self { log, metrics, known: Mutex::default(), floors: Mutex::default(), resume: Mutex::default() }
     }
 
     /// Every second, on nudges and notifications, on every replica.
@@ -148,6 +152,16 @@ impl Sequencer {
         }
     }
 
+    /// Chains in order, from the one behind the last that was taken up: with more than a run can move, all get their turn.
+    fn in_turn(&self, mut chains: Vec<Uuid>) -> Vec<Uuid> {
+        chains.sort_unstable();
+        if let Some(last) = *self.resume.lock() {
+            let behind = chains.partition_point(|chain| *chain <= last);
+            chains.rotate_left(behind);
+        }
+        chains
+    }
+
     /// The batch's subjects whose mapping may be missing. A mapping that was committed is there for good, if only as a
     /// tombstone.
     fn unknown(&self, chain: Uuid, taken: &[Taken]) -> Vec<(Hash, Uuid)> {
@@ -188,8 +202,15 @@ impl Task for Sequencer {
             Look::At(chains) => (chains, false),
             Look::Everywhere { late } => (pending::chains(pool).await?, late),
         };
-        let moved: Vec<Moved> = stream::iter(pending)
-            .map(|chain| self.attempt(chain, late))
+        let until = Instant::now() + RUN;
+        let moved: Vec<Moved> = stream::iter(self.in_turn(pending))
+            .map(async |chain| {
+                if Instant::now() >= until {
+                    return Ok(Moved { more: true, left: true, ..Moved::default() });
+                }
+                *self.resume.lock() = Some(chain);
+                self.attempt(chain, late).await
+            })
             .buffer_unordered(CHAINS_AT_ONCE)
             .try_collect()
             .await?;

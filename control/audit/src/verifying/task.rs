@@ -42,11 +42,14 @@ impl VerifyTask {
         Schedule::every(HOUR).within(Duration::from_secs(55 * 60))
     }
 
-    async fn chain(&self, chain: Uuid) -> Result<u64, Fault> {
+    async fn chain(&self, chain: Uuid, last_seq: i64) -> Result<u64, Fault> {
         let pool = self.verifier.db.pool();
         let mark = store::marked(pool, chain).await?;
         let now = self.clock.now();
         let whole = due(mark.whole_at.map(Timestamp::new), now);
+        if !whole && last_seq <= mark.verified_to {
+            return Ok(0);
+        }
         let first = if whole { 1 } else { mark.verified_to + 1 };
         let (mut from, mut divergent_seq) = (first, None);
         loop {
@@ -103,8 +106,8 @@ impl Task for VerifyTask {
             let page = chains::heads(pool, after, PAGE).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
-            for (chain, _) in page {
-                rows += self.chain(chain).await?;
+            for (chain, last_seq) in page {
+                rows += self.chain(chain, last_seq).await?;
             }
         }
         let divergent = store::divergent(pool).await?;
