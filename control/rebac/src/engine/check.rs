@@ -6,7 +6,7 @@ use super::memberships::{Memberships, Reading};
 use super::visited::{Place, Visited};
 use super::{Budget, Exhausted, Hop, Limits, Question, Verdict, holds};
 use crate::model::caveat::CaveatNames;
-use crate::model::graph::{Found, Graph};
+use crate::model::graph::{Found, Graph, ObjectEdges};
 use crate::model::refs::{ObjectKey, SubjectKey};
 use crate::model::schema::{Definition, NameId};
 
@@ -115,20 +115,21 @@ impl Walk<'_> {
         if self.is_subject(object, definition) {
             return Ok(Some(self.path(step, [])));
         }
+        let edges = graph.object(object);
         for relation in &definition.expansion.relations {
-            if self.grants(object, *relation)? {
+            if self.grants(edges, *relation)? {
                 let direct = step.from.is_none() && *relation == name;
                 let grant = Hop { object, relation: *relation };
                 return Ok(Some(self.path(step, (!direct).then_some(grant))));
             }
         }
         for relation in &definition.expansion.relations {
-            if let Some((grant, hop)) = self.follow_usersets(object, *relation, (index, step.depth))? {
+            if let Some((grant, hop)) = self.follow_usersets((object, edges), *relation, (index, step.depth))? {
                 return Ok(Some(self.path(step, grant.into_iter().chain([hop]))));
             }
         }
         for (over, to) in &definition.expansion.arrows {
-            for found in graph.of_relation(object, *over) {
+            for found in edges.of(*over) {
                 if self.passes(&found)? {
                     let hop = Hop { object, relation: *over };
                     self.push(found.edge.subject_object(), *to, Some((index, hop)), step.depth);
@@ -152,8 +153,8 @@ impl Walk<'_> {
     }
 
     /// Whether the subject itself stands in the relation.
-    fn grants(&mut self, object: ObjectKey, relation: NameId) -> Result<bool, Exhausted> {
-        match self.graph.direct(object, relation, self.question.subject) {
+    fn grants(&mut self, edges: ObjectEdges<'_>, relation: NameId) -> Result<bool, Exhausted> {
+        match edges.direct(relation, self.question.subject) {
             Some(found) => self.passes(&found),
             None => Ok(false),
         }
@@ -163,12 +164,12 @@ impl Walk<'_> {
     /// one is the answer.
     fn follow_usersets(
         &mut self,
-        object: ObjectKey,
+        (object, edges): (ObjectKey, ObjectEdges<'_>),
         relation: NameId,
         (index, depth): (u32, u16),
     ) -> Result<Option<(Vec<Hop>, Hop)>, Exhausted> {
-        let (graph, hop) = (self.graph, Hop { object, relation });
-        for found in graph.usersets(object, relation) {
+        let hop = Hop { object, relation };
+        for found in edges.usersets(relation) {
             let Some(name) = found.edge.subject_name() else { continue };
             if !self.passes(&found)? {
                 continue;
@@ -258,15 +259,16 @@ impl Walk<'_> {
             if self.question.subject == SubjectKey::object(object) {
                 return Ok(Some(lineage(&ancestors, next)));
             }
+            let edges = graph.object(object);
             for definition in kind.definitions.iter().filter(|definition| definition.class.is_some()) {
-                if self.grants(object, definition.name)? {
+                if self.grants(edges, definition.name)? {
                     let mut path = vec![Hop { object, relation: definition.name }];
                     path.extend(lineage(&ancestors, next));
                     return Ok(Some(path));
                 }
             }
             for over in kind.ancestor_relations() {
-                for found in graph.of_relation(object, over) {
+                for found in edges.of(over) {
                     self.budget.spend()?;
                     let above = found.edge.subject_object();
                     if found.edge.subject_name().is_none() && !ancestors.iter().any(|(known, _)| *known == above) {
@@ -288,8 +290,9 @@ impl Walk<'_> {
             // A step that is never looked at: it only carries the relation on the object for the path.
             let Some(any) = kind.definitions.first() else { continue };
             self.steps.push(Step { place: Place { object: *object, name: any.name }, from: None, depth: 0 });
+            let edges = graph.object(*object);
             for definition in kind.definitions.iter().filter(|definition| definition.class.is_some()) {
-                if let Some((mut path, hop)) = self.follow_usersets(*object, definition.name, (0, 0))? {
+                if let Some((mut path, hop)) = self.follow_usersets((*object, edges), definition.name, (0, 0))? {
                     path.push(hop);
                     path.extend(lineage(ancestors, place));
                     return Ok(Some(path));

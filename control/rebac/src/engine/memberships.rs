@@ -41,7 +41,7 @@ impl Memberships {
         budget: &mut Budget,
         caveats: &mut CaveatNames,
     ) -> Result<Self, Exhausted> {
-        let mut memberships = Self { complete: true, ..Self::default() };
+        let mut memberships = Self { all: Vec::with_capacity(FEW), complete: true, ..Self::default() };
         memberships.extend(reading, (reading.subject, None, 1), budget, caveats)?;
         let mut next = 0;
         while let Some((place, _, depth)) = memberships.all.get(next).copied() {

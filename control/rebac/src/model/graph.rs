@@ -15,7 +15,7 @@ use super::refs::{ObjectKey, SubjectKey};
 use super::schema::{KindId, NameId, Schema};
 pub(crate) use edge::Edge;
 use edge::{ByObject, BySubject};
-use table::Table;
+use table::{Part, Table};
 
 /// The generations of scopes; a scope that was never written to is at 0.
 pub type Generations = HashMap<Scope, u64>;
@@ -61,6 +61,31 @@ pub(crate) struct Found<'a> {
     pub(crate) edge: Edge,
     pub(crate) caveat: Option<&'a Arc<Caveat>>,
 }
+
+/// The tuples on one object.
+#[derive(Clone, Copy)]
+pub(crate) struct ObjectEdges<'a>(Part<'a>);
+
+// === impl ObjectEdges ===
+
+impl<'a> ObjectEdges<'a> {
+    /// The tuple of a relation and a subject, if it is there.
+    pub(crate) fn direct(&self, relation: NameId, subject: SubjectKey) -> Option<Found<'a>> {
+        self.0.get(|edge| edge.direct_order(relation, subject))
+    }
+
+    /// Every tuple of a relation whose subject is a userset.
+    pub(crate) fn usersets(&self, relation: NameId) -> impl Iterator<Item = Found<'a>> {
+        self.0.of(move |edge| edge.usersets_order(relation))
+    }
+
+    /// Every tuple of a relation.
+    pub(crate) fn of(&self, relation: NameId) -> impl Iterator<Item = Found<'a>> {
+        self.0.of(move |edge| edge.relation().cmp(&relation))
+    }
+}
+
+// === impl Graph ===
 
 impl Graph {
     /// A state without tuples.
@@ -128,14 +153,9 @@ impl Graph {
             + self.generations.capacity() * (size_of::<(Scope, u64)>() + 1)
     }
 
-    /// The tuple (subject, relation, object), if it is there.
-    pub(crate) fn direct(&self, object: ObjectKey, relation: NameId, subject: SubjectKey) -> Option<Found<'_>> {
-        self.by_object.get(&Edge::new(object, relation, subject))
-    }
-
-    /// Every tuple of a relation on an object whose subject is a userset.
-    pub(crate) fn usersets(&self, object: ObjectKey, relation: NameId) -> impl Iterator<Item = Found<'_>> {
-        self.by_object.run(object, move |edge| edge.relation_usersets_order(object, relation))
+    /// Every tuple on an object, for looking into.
+    pub(crate) fn object(&self, object: ObjectKey) -> ObjectEdges<'_> {
+        ObjectEdges(self.by_object.part(object, move |edge| edge.object_key().cmp(&object)))
     }
 
     /// Every tuple of a relation on an object.

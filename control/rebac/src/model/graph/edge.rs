@@ -66,10 +66,21 @@ impl Edge {
         self.object_key().cmp(&object).then(self.relation.cmp(&relation))
     }
 
-    /// Where this edge stands to those of them whose subject is a userset; objects come first.
-    pub(super) fn relation_usersets_order(&self, object: ObjectKey, relation: NameId) -> Ordering {
+    /// Where this edge of an object stands to those of a relation whose subject is a userset; objects come first.
+    pub(super) fn usersets_order(&self, relation: NameId) -> Ordering {
         let last = if self.subject_name == 0 { Ordering::Less } else { Ordering::Equal };
-        self.relation_order(object, relation).then(last)
+        self.relation.cmp(&relation).then(last)
+    }
+
+    /// Where this edge of an object stands to the one of a relation and a subject.
+    pub(super) fn direct_order(&self, relation: NameId, subject: SubjectKey) -> Ordering {
+        let name = subject.name.map_or(0, |name| name.0);
+        (self.relation, self.subject_name, self.subject_kind, self.subject).cmp(&(
+            relation,
+            name,
+            subject.object.kind,
+            subject.object.id,
+        ))
     }
 }
 

@@ -33,6 +33,28 @@ pub(super) struct Table<S> {
     side: PhantomData<S>,
 }
 
+/// Some edges of one run, in its order.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    run: Option<&'a Run>,
+    edges: &'a [Edge],
+}
+
+impl<'a> Part<'a> {
+    pub(super) fn get(&self, order: impl Fn(&Edge) -> Ordering) -> Option<Found<'a>> {
+        let place = self.edges.binary_search_by(order).ok()?;
+        let edge = self.edges.get(place)?;
+        Some(Found { edge: *edge, caveat: self.run?.caveat(edge) })
+    }
+
+    pub(super) fn of(&self, order: impl Fn(&Edge) -> Ordering) -> impl Iterator<Item = Found<'a>> {
+        let start = self.edges.partition_point(|edge| order(edge) == Ordering::Less);
+        let (run, edges) = (self.run, self.edges.get(start..).unwrap_or(&[]));
+        let same = edges.iter().take_while(move |edge| order(edge) == Ordering::Equal);
+        same.filter_map(move |edge| Some(Found { edge: *edge, caveat: run?.caveat(edge) }))
+    }
+}
+
 // === impl Run ===
 
 impl Run {
@@ -114,13 +136,6 @@ impl<S: Side> Table<S> {
         self.segments.capacity() * size_of::<Arc<[Run]>>() + self.segments.iter().map(segment).sum::<usize>()
     }
 
-    pub(super) fn get(&self, wanted: &Edge) -> Option<Found<'_>> {
-        let run = self.bucket(S::hash(wanted))?;
-        let place = run.edges.binary_search_by(|edge| S::order(edge, wanted)).ok()?;
-        let edge = run.edges.get(place)?;
-        Some(Found { edge: *edge, caveat: run.caveat(edge) })
-    }
-
     /// The edges in the bucket of `end` that `order` calls equal; it must agree with the order of the side.
     pub(super) fn run(&self, end: ObjectKey, order: impl Fn(&Edge) -> Ordering) -> impl Iterator<Item = Found<'_>> {
         let run = self.bucket(end.id.hash(end.kind));
@@ -129,6 +144,16 @@ impl<S: Side> Table<S> {
         let edges = edges.get(start..).unwrap_or(&[]);
         let same = edges.iter().take_while(move |edge| order(edge) == Ordering::Equal);
         same.filter_map(move |edge| Some(Found { edge: *edge, caveat: run?.caveat(edge) }))
+    }
+
+    /// The edges in the bucket of `end` that `order` calls equal, as [`Self::run`] finds them, for looking into.
+    pub(super) fn part(&self, end: ObjectKey, order: impl Fn(&Edge) -> Ordering) -> Part<'_> {
+        let run = self.bucket(end.id.hash(end.kind));
+        let edges = run.map_or(&[][..], |run| &*run.edges);
+        let start = edges.partition_point(|edge| order(edge) == Ordering::Less);
+        let edges = edges.get(start..).unwrap_or(&[]);
+        let length = edges.partition_point(|edge| order(edge) == Ordering::Equal);
+        Part { run, edges: edges.get(..length).unwrap_or(&[]) }
     }
 
     pub(super) fn put(&mut self, edge: Edge, caveat: Option<Arc<Caveat>>) {

@@ -78,7 +78,7 @@ fn a_condition_stays_with_its_tuple_through_its_neighbours_changes() {
     for (user, caveat) in (1..).zip(&conditions) {
         let subject = SubjectKey::object(key("user", user));
         let relation = Schema::built_in().name_id("member").unwrap();
-        let found = graph.direct(key("group", 1), relation, subject);
+        let found = graph.object(key("group", 1)).direct(relation, subject);
         assert_eq!(found.map(|found| found.caveat), (user != 7).then_some(Some(caveat)), "{user}");
     }
 }
