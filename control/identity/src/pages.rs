@@ -1,5 +1,6 @@
 //! Cutting a page: one row more than asked is read, so that the end is known without a second query.
 
+use plexsphere_kernel::ObjectRef;
 use plexsphere_kernel::http::Call;
 use plexsphere_kernel::paging::CursorCodec;
 use plexsphere_wire::{Problem, Timestamp};
@@ -14,6 +15,18 @@ pub(crate) const BEGINNING: (Timestamp, Uuid) = (Timestamp::UNIX_EPOCH, Uuid::ni
 pub(crate) fn end() -> (Timestamp, Uuid) {
     const LAST_SECOND: i64 = 253_402_300_799;
     (Timestamp::from_unix_seconds(LAST_SECOND), Uuid::max())
+}
+
+/// Those of a page's rows that the caller has `relation` on, asked for all at once.
+pub(crate) async fn readable<T>(
+    call: &Call,
+    relation: &str,
+    rows: Vec<T>,
+    object: impl Fn(&T) -> ObjectRef,
+) -> Result<Vec<T>, Problem> {
+    let objects: Vec<ObjectRef> = rows.iter().map(object).collect();
+    let allowed = call.may_each(relation, &objects).await?;
+    Ok(rows.into_iter().zip(allowed).filter_map(|(row, allowed)| allowed.then_some(row)).collect())
 }
 
 /// Cuts `rows` (at most `limit + 1` of them) to `limit` and makes the cursor behind the last one read, if more follow.

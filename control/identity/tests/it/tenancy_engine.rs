@@ -145,6 +145,18 @@ async fn what_an_invitation_promised_holds_after_the_sign_in_and_not_before() {
     grant(&world, &domain, ada, viewer("2100-01-01T00:00:00Z")).await;
     assert_eq!(see(format!("/v1/projects/{project}")).await.status, 200);
 
+    let from = |cidr: &str| {
+        let place = json!({ "allowed_cidrs": [cidr] });
+        json!([{ "relation": "viewer", "object": format!("project:{project}"), "caveat_context": place }])
+    };
+    // The tests call from 192.0.2.7.
+    for (cidr, status) in [("198.51.100.0/24", 403), ("192.0.2.0/24", 200)] {
+        grant(&world, &domain, ada, from(cidr)).await;
+        assert_eq!(see(format!("/v1/projects/{project}")).await.status, status, "{cidr}");
+        let listed = ids(&see("/v1/projects".to_owned()).await).len();
+        assert_eq!(listed, usize::from(status == 200), "{cidr}");
+    }
+
     let on_domain = |relation: &str| json!([{ "relation": relation, "object": format!("domain:{domain}") }]);
     grant(&world, &domain, ada, on_domain("member")).await;
     assert_eq!(see(format!("/v1/domains/{domain}")).await.status, 200);

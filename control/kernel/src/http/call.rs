@@ -13,6 +13,7 @@ use super::operation::BodyRules;
 use super::pipeline::Gates;
 use super::strict;
 use crate::audit::RequestContext;
+use crate::authz::Circumstances;
 use crate::{AuditRecord, Authenticated, Decision, ObjectRef, Outcome, Principal};
 
 /// Where a request came from.
@@ -190,7 +191,7 @@ impl Call {
     /// 403 `permission_denied`, or 503 `authz_unavailable`.
     pub async fn authorize(&self, relation: &str, object: &ObjectRef) -> Result<(), Problem> {
         let principal = self.principal()?;
-        match self.gates.authorizer.check(&principal, relation, object).await? {
+        match self.gates.authorizer.decide(&principal, relation, object, &self.circumstances()).await?.decision {
             Decision::Allowed { .. } => Ok(()),
             Decision::Denied { reason, relation_path } => {
                 self.gates.audit_denial(self, relation, object, reason).await?;
@@ -205,7 +206,23 @@ impl Call {
     /// 503 `authz_unavailable`.
     pub async fn may(&self, relation: &str, object: &ObjectRef) -> Result<bool, Problem> {
         let principal = self.principal()?;
-        Ok(self.gates.authorizer.check(&principal, relation, object).await?.is_allowed())
+        let ruling = self.gates.authorizer.decide(&principal, relation, object, &self.circumstances()).await?;
+        Ok(ruling.decision.is_allowed())
+    }
+
+    /// [`Self::may`] for each of many objects, in their order and from one state: for filtering a page.
+    ///
+    /// # Errors
+    /// 503 `authz_unavailable`.
+    pub async fn may_each(&self, relation: &str, objects: &[ObjectRef]) -> Result<Vec<bool>, Problem> {
+        let principal = self.principal()?;
+        Ok(self.gates.authorizer.check_many(&principal, relation, objects, &self.circumstances()).await?)
+    }
+
+    /// What conditions on grants are compared with: the server's own knowledge of the request.
+    fn circumstances(&self) -> Circumstances {
+        let client_ip = self.client.ip.as_deref().and_then(|ip| ip.parse().ok());
+        Circumstances { now: Some(self.now), client_ip, ..Circumstances::default() }
     }
 
     /// Decodes the body strictly (see [`strict`]).

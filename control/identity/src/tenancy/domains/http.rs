@@ -207,12 +207,8 @@ async fn do_list(domains: &Domains, cursors: &CursorCodec, call: &Call) -> Resul
     let mut rows = domains.page(&Actor::of(call)?, page.after.as_deref(), page.limit + 1).await?;
     let next_cursor = pages::cut(&mut rows, page.limit, (cursors, call, ""), |domain| domain.slug.clone())?;
     let read = rows.len();
-    let mut items = Vec::with_capacity(read);
-    for domain in rows {
-        if call.may("read", &ObjectRef::domain(domain.id)).await? {
-            items.push(Response::from(domain));
-        }
-    }
+    let rows = pages::readable(call, "read", rows, |domain| ObjectRef::domain(domain.id)).await?;
+    let items: Vec<Response> = rows.into_iter().map(Response::from).collect();
     let empty_reason = EmptyReason::of(read, items.len());
     Reply::json(StatusCode::OK, &List { items, next_cursor, empty_reason })
 }

@@ -139,20 +139,17 @@ async fn do_list(identities: &Identities, cursors: &CursorCodec, call: &Call) ->
     let mut rows = identities.page(&Actor::of(call)?, (domain, kind), page.after, page.limit + 1).await?;
     let key = |principal: &Principal| (principal.created_at, principal.id.uuid());
     let next_cursor = pages::cut(&mut rows, page.limit, (cursors, call, &filters), key)?;
-    let mut items = Vec::with_capacity(rows.len());
-    for principal in rows {
-        if call.may("read", &principal.object()).await? {
-            items.push(Summary {
-                id: principal.id,
-                kind: principal.kind.into(),
-                domain_id: domain,
-                external_subject_pseudonym: identities.pseudonym(domain, &principal.external_subject),
-                display_name: principal.display_name,
-                last_sign_in_at: principal.last_sign_in_at,
-                created_at: principal.created_at,
-            });
-        }
-    }
+    let rows = pages::readable(call, "read", rows, Principal::object).await?;
+    let summary = |principal: Principal| Summary {
+        id: principal.id,
+        kind: principal.kind.into(),
+        domain_id: domain,
+        external_subject_pseudonym: identities.pseudonym(domain, &principal.external_subject),
+        display_name: principal.display_name,
+        last_sign_in_at: principal.last_sign_in_at,
+        created_at: principal.created_at,
+    };
+    let items = rows.into_iter().map(summary).collect();
     Reply::json(StatusCode::OK, &List { items, next_cursor })
 }
 

@@ -72,11 +72,14 @@ async fn do_list(nodes: &NodeSummaries, cursors: &CursorCodec, call: &Call) -> R
     let mut rows = nodes.page(&Actor::of(call)?, domain, page.after, page.limit + 1).await?;
     let key = |node: &NodeRow| (node.created_at, node.id.uuid());
     let next_cursor = pages::cut(&mut rows, page.limit, (cursors, call, &filters), key)?;
-    let mut items = Vec::with_capacity(rows.len());
-    for NodeRow { id, domain, kind, name, created_at } in rows {
-        if call.may("read", &ObjectRef::node(id)).await? {
-            items.push(Summary { id, name, domain_id: domain, kind, created_at });
-        }
-    }
+    let rows = pages::readable(call, "read", rows, |node| ObjectRef::node(node.id)).await?;
+    let summary = |node: NodeRow| Summary {
+        id: node.id,
+        name: node.name,
+        domain_id: node.domain,
+        kind: node.kind,
+        created_at: node.created_at,
+    };
+    let items = rows.into_iter().map(summary).collect();
     Reply::json(StatusCode::OK, &List { items, next_cursor })
 }

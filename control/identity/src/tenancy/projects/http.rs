@@ -167,12 +167,8 @@ async fn do_list(projects: &Projects, cursors: &CursorCodec, call: &Call) -> Res
     let key = |project: &Project| (project.slug.clone(), project.id.uuid());
     let next_cursor = pages::cut(&mut rows, page.limit, (cursors, call, &filters), key)?;
     let read = rows.len();
-    let mut items = Vec::with_capacity(read);
-    for project in rows {
-        if call.may("read", &ObjectRef::project(project.id)).await? {
-            items.push(Response::from(project));
-        }
-    }
+    let rows = pages::readable(call, "read", rows, |project| ObjectRef::project(project.id)).await?;
+    let items: Vec<Response> = rows.into_iter().map(Response::from).collect();
     let empty_reason = EmptyReason::of(read, items.len());
     Reply::json(StatusCode::OK, &List { items, next_cursor, empty_reason })
 }

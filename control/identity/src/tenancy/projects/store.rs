@@ -11,8 +11,7 @@ use uuid::Uuid;
 use super::model::{Project, ProjectRefusal};
 
 /// The pages, each with the index that it walks.
-pub(crate) const PAGES: &[(&str, &str)] =
-    &[(LIST, "projects_by_slug"), (LIST_OF_DOMAIN, "projects_slug_key")];
+pub(crate) const PAGES: &[(&str, &str)] = &[(LIST, "projects_by_slug"), (LIST_OF_DOMAIN, "projects_slug_key")];
 
 pub(crate) const STATEMENTS: &[&str] = &[
     SHARE_POOL,

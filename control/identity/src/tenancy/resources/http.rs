@@ -171,12 +171,8 @@ async fn do_list(resources: &Resources, cursors: &CursorCodec, call: &Call) -> R
     let mut rows = resources.page(&Actor::of(call)?, project, page.after, page.limit + 1).await?;
     let key = |resource: &Resource| (resource.created_at, resource.id.uuid());
     let next_cursor = pages::cut(&mut rows, page.limit, (cursors, call, &filters), key)?;
-    let mut items = Vec::with_capacity(rows.len());
-    for resource in rows {
-        if call.may("observe", &ObjectRef::resource(resource.id)).await? {
-            items.push(Response::from(resource));
-        }
-    }
+    let rows = pages::readable(call, "observe", rows, |resource| ObjectRef::resource(resource.id)).await?;
+    let items = rows.into_iter().map(Response::from).collect();
     Reply::json(StatusCode::OK, &List { items, next_cursor })
 }
 
