@@ -46,6 +46,9 @@ enum Command {
     /// Look after the keys that events are signed with; needs the database and the keys of control.
     #[command(subcommand)]
     Signing(SigningCommand),
+    /// Give and take rights that no operation grants; needs the database and the keys of control.
+    #[command(subcommand)]
+    Platform(PlatformCommand),
     /// Look after telemetry.
     #[command(subcommand)]
     Obs(ObsCommand),
@@ -104,6 +107,45 @@ pub(crate) enum SigningCommand {
 impl SigningCommand {
     fn config(&self) -> ConfigArgs {
         let (Self::List { config, .. } | Self::Rotate { config, .. } | Self::Destroy { config, .. }) = self;
+        config.clone()
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PlatformCommand {
+    /// Give a right on the platform. The first administrator beside the bootstrap one ends the bootstrap token for ever.
+    Grant {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// `admin`, `operator`, `auditor` or `reader`.
+        right: String,
+        /// `user:<id>` or `service:<id>`.
+        principal: String,
+    },
+    /// Take a right on the platform away; the last administrator stays.
+    Revoke {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// `admin`, `operator`, `auditor` or `reader`.
+        right: String,
+        /// `user:<id>` or `service:<id>`.
+        principal: String,
+    },
+    /// Make an administrator of a Domain that has lost all of its own.
+    GrantDomainAdmin {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The Domain.
+        #[arg(long)]
+        domain: String,
+        /// `user:<id>` or `service:<id>`.
+        principal: String,
+    },
+}
+
+impl PlatformCommand {
+    fn config(&self) -> ConfigArgs {
+        let (Self::Grant { config, .. } | Self::Revoke { config, .. } | Self::GrantDomainAdmin { config, .. }) = self;
         config.clone()
     }
 }
@@ -241,6 +283,7 @@ fn dispatch(command: Command) -> Result<ExitCode, String> {
         }
         Command::Doctor(output) => Ok(commands::doctor(output.output)),
         Command::Signing(command) => role(&command.config(), move |config| commands::signing(config, command)),
+        Command::Platform(command) => role(&command.config(), move |config| commands::platform(config, command)),
         Command::Audit(AuditCommand::Verify { export, output }) => commands::audit::verify(&export, output.output),
         Command::Obs(ObsCommand::ReplayDead { config, consumer, domain }) => {
             role(&config, move |config| commands::replay_dead(config, consumer, domain))

@@ -1,6 +1,7 @@
 //! Commands that do one thing and end.
 
 pub(crate) mod audit;
+mod platform;
 mod signing;
 
 use std::path::Path;
@@ -14,6 +15,7 @@ use crate::cli::Output;
 use crate::config::{Config, Loaded, is_secret};
 use crate::output::{say, tell};
 
+pub(crate) use platform::platform;
 pub(crate) use signing::signing;
 
 /// Applies the migrations that are missing.

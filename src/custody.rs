@@ -72,7 +72,11 @@ pub(crate) fn create_missing(folder: &Path) -> std::io::Result<CustodyConfig> {
     Ok(config)
 }
 
-fn create(path: Option<&Path>, text: &str) -> std::io::Result<()> {
+/// Keeps a secret in a file that only its owner can read, unless the file is there already.
+///
+/// # Errors
+/// The I/O error.
+pub(crate) fn create(path: Option<&Path>, text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let Some(path) = path else { return Ok(()) };

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::cli::DevArgs;
-use crate::config::Config;
+use crate::config::{Config, OpenBaoConfig};
 use crate::output::{say, tell};
 use crate::roles::{self, Started};
 use crate::{custody, shutdown};
@@ -143,9 +143,19 @@ fn settle(args: &DevArgs, mut config: Config, data: &Folder, servers: &Servers) 
     config.database.url = servers.postgres.url();
     config.nats.url = servers.nats_url();
     config.custody = custody::create_missing(&data.keys).map_err(|error| format!("keys cannot be made: {error}"))?;
+    let token_file = data.keys.join("openbao.token");
+    custody::create(Some(&token_file), servers.openbao.root_token())
+        .map_err(|error| format!("the token of OpenBao cannot be kept: {error}"))?;
+    config.openbao = OpenBaoConfig {
+        url: servers.openbao.url().parse().ok(),
+        token_file: Some(token_file),
+        mount: "secret".to_owned(),
+    };
     config.control.listen = loopback(0);
     config.admin.listen = loopback(0);
     config.control.environment = "dev".to_owned();
+    config.auth.csrf_allowed_origins =
+        vec![format!("https://localhost:{}", args.https_port), format!("http://localhost:{}", args.http_port)];
     config.control.bootstrap_token_file = Some(data.admin_token());
     config.control.bootstrap_token_ttl_seconds = ADMIN_TOKEN_SECONDS;
     config.control.public_base_url = format!("https://localhost:{}", args.https_port);

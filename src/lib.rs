@@ -8,6 +8,7 @@
 
 mod admin;
 mod cli;
+mod client_secrets;
 mod commands;
 pub mod config;
 mod custody;

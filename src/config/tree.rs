@@ -21,6 +21,10 @@ pub struct Config {
     pub admin: AdminConfig,
     /// The control role.
     pub control: ControlConfig,
+    /// Sign-in; control only.
+    pub auth: AuthConfig,
+    /// Where secrets are kept; control only.
+    pub openbao: OpenBaoConfig,
     /// Keys that encrypt keys; control only.
     pub custody: CustodyConfig,
     /// What edges show to clients over TLS.
@@ -104,6 +108,36 @@ pub struct ControlConfig {
     pub signing_max_age_days: u32,
 }
 
+/// Where secrets are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OpenBaoConfig {
+    /// The server; absent: secrets of Domains cannot be read.
+    pub url: Option<url::Url>,
+    /// A file with the token that reads them; read again at each use.
+    pub token_file: Option<PathBuf>,
+    /// Where the KV-v2 engine is mounted.
+    pub mount: String,
+}
+
+/// Sign-in of people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthConfig {
+    /// Pages that may change things by cookie, such as `https://console.example.org`; empty: none may.
+    pub csrf_allowed_origins: Vec<String>,
+    /// Sites besides this one that a sign-in may return to.
+    pub return_to_origins: Vec<String>,
+    /// Whether identity providers may lie on private networks.
+    pub allow_private_idp: bool,
+    /// Whether identity providers may be spoken to without TLS, and on this machine. For trials only.
+    pub allow_insecure_idp: bool,
+    /// Whether people may sign devices in through the platform's own bindings.
+    pub platform_device_login: bool,
+    /// People who become platform administrators when they sign in through a platform binding: `<issuer>|<subject>`.
+    pub platform_admins: Vec<String>,
+}
+
 /// Keys that encrypt keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -150,6 +184,12 @@ impl Default for LogConfig {
 impl Default for AdminConfig {
     fn default() -> Self {
         Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9091)) }
+    }
+}
+
+impl Default for OpenBaoConfig {
+    fn default() -> Self {
+        Self { url: None, token_file: None, mount: "plexsphere".to_owned() }
     }
 }
 

@@ -11,12 +11,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use plexsphere_api::{Api, BuildInfo, Health};
-use plexsphere_audit::{
-    Audit, AuditIntakeConsumer, AuditIntakeSweeper, AuditKey, AuditParts, MirrorPlace, PgAuditLog,
+use plexsphere_audit::{Audit, AuditIntakeConsumer, AuditIntakeSweeper, AuditKey, AuditParts, MirrorPlace, PgAuditLog};
+use plexsphere_identity::{
+    DeliveryFault, Deps, Identity, IdentityConfig, InvitationExpirySweeper, NodeReader, Sweeper, TenancyTupleRepair,
+    TokenPepper,
 };
-use plexsphere_identity::{DeliveryFault, Deps, Identity, IdentityConfig, NodeReader, Sweeper, TokenPepper};
 use plexsphere_kernel::custody::{SealedRows, WrapKeyRing};
 use plexsphere_kernel::http::pipeline::Throttle;
+use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
 use plexsphere_kernel::http::{Gate, Gates, Operation, Reply};
 use plexsphere_kernel::paging::CursorCodec;
 use plexsphere_kernel::projector::{self, DirectoryLookup, DirectoryProjector, ProjectorParts};
@@ -25,6 +27,8 @@ use plexsphere_kernel::seams::{DomainEntries, NodeEntries, SigningKeys};
 use plexsphere_kernel::tasks::{Tasks, TasksContext};
 use plexsphere_kernel::{AuditLog, Clock, Database, EnvelopeSigner, KekRing, Probes, SystemClock};
 use plexsphere_mesh::{AllocationSweeper, Blocks, Mesh, MeshConfig, MeshParts, ReachabilitySweeper};
+use plexsphere_oidc::{Fetch, FetchSettings, Origin, Providers, Reach, SpiffeBundles};
+use plexsphere_rebac::{ChangeSweeper, Rebac, RebacConfig, RebacParts, RelationSync};
 use plexsphere_signing::{
     Signing, SigningAnnouncer, SigningConfig, SigningParts, SigningRetireSweeper, SigningRotation, SigningSelfcheck,
 };
@@ -36,6 +40,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{Started, bus, run_alone};
+use crate::client_secrets::SecretReader;
 use crate::commands::sentence;
 use crate::config::Config;
 use crate::custody::Keys;
@@ -94,6 +99,7 @@ pub(crate) async fn start(
 struct Contexts {
     audit: Audit,
     identity: Identity,
+    rebac: Rebac,
     mesh: Mesh,
     gates: Arc<Gates>,
     tasks: Tasks,
@@ -142,30 +148,38 @@ impl Contexts {
         audit.add_tasks(&mut tasks);
         let mesh = ground.mesh();
         let flush = ground.projection(&signing, &mut tasks);
-        let identity = ground.identity(&mesh, &signing, secrets, flush);
+        let rebac = ground.rebac(secrets.1.clone()).await?;
+        tasks.add(Arc::new(rebac.sync()), RelationSync::schedule());
+        tasks.add(Arc::new(rebac.sweeper()), ChangeSweeper::SCHEDULE);
+        let identity = ground.identity(config, (&mesh, &signing), (secrets, &rebac), flush)?;
         ground.relay(&signing, &mut tasks, registry);
         tasks.add(Arc::new(mesh.reachability_sweeper()), ReachabilitySweeper::SCHEDULE);
         tasks.add(Arc::new(mesh.allocation_sweeper()), AllocationSweeper::SCHEDULE);
         let sealed = vec![Arc::clone(&signing) as Arc<dyn SealedRows>, mesh.sealed_rows()];
         tasks.add(Arc::new(WrapKeyRing::new(sealed)), WrapKeyRing::schedule());
         tasks.serve(Arc::new(mesh.heartbeat_responder(ground.bus.clone())));
+        tasks.add(Arc::new(identity.invitation_sweeper()), InvitationExpirySweeper::SCHEDULE);
+        tasks.add(Arc::new(identity.tuple_repair()), TenancyTupleRepair::SCHEDULE);
         for sweeper in identity.sweepers() {
             tasks.add(Arc::new(sweeper), Sweeper::schedule());
         }
         let gates = Arc::new(Gates {
             authenticator: identity.authenticator(),
-            authorizer: identity.authorizer(),
+            authorizer: rebac.authorizer(),
             audit: identity.denials(),
             clock: ground.clock,
             throttle: Throttle::default(),
+            origins: AllowedOrigins::parse(config.auth.csrf_allowed_origins.iter().map(String::as_str))
+                .map_err(|error| format!("auth.csrf_allowed_origins: {error}"))?,
         });
-        Ok(Self { audit, identity, mesh, gates, tasks })
+        Ok(Self { audit, identity, rebac, mesh, gates, tasks })
     }
 
     fn router(&self, probes: &Probes) -> Result<Router, String> {
         let mut operations = self.identity.operations();
         operations.extend(self.mesh.operations());
         operations.extend(self.audit.operations());
+        operations.extend(self.rebac.operations());
         let health = Health::new(probes.clone(), &["database", "migrations"]);
         let api = Api::new(operations, &self.gates, health, build_info()).map_err(|error| error.to_string())?;
         let internal = plexsphere_kernel::http::serve(vec![authorize_node_events()], &self.gates);
@@ -174,6 +188,18 @@ impl Contexts {
 }
 
 impl Ground {
+    /// The relation tuples in memory, and who may do what by them.
+    async fn rebac(&self, cursors: CursorCodec) -> Result<Rebac, String> {
+        let parts = RebacParts {
+            db: self.db.clone(),
+            clock: Arc::clone(&self.clock),
+            audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
+            cursors,
+        };
+        let opened = Rebac::open(RebacConfig::default(), parts).await;
+        opened.map_err(|fault| format!("the relation tuples cannot be read: {}", sentence(&fault)))
+    }
+
     async fn signing(&self, config: &Config, ring: KekRing, probes: &Probes) -> Result<Arc<Signing>, String> {
         let parts = SigningParts {
             db: self.db.clone(),
@@ -232,15 +258,21 @@ impl Ground {
 
     fn identity(
         &self,
-        mesh: &Mesh,
-        signing: &Arc<Signing>,
-        (pepper, cursors): (TokenPepper, CursorCodec),
+        config: &Config,
+        (mesh, signing): (&Mesh, &Arc<Signing>),
+        ((pepper, cursors), rebac): ((TokenPepper, CursorCodec), &Rebac),
         flush: projector::DirectoryFlush,
-    ) -> Identity {
+    ) -> Result<Identity, String> {
+        let fetch = fetch(config)?;
         let deps = Deps {
+            providers: Arc::new(Providers::new(fetch.clone())),
+            bundles: Some(Arc::new(SpiffeBundles::new(fetch))),
+            client_secrets: Arc::new(SecretReader::new(config.openbao.clone())?),
             db: self.db.clone(),
             clock: Arc::clone(&self.clock),
             audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
+            tuples: rebac.tuple_writer(),
+            grants: rebac.grant_rules(),
             mesh: mesh.membership(),
             signing: Arc::clone(signing) as Arc<dyn SigningKeys>,
             kek: Arc::clone(&self.keks),
@@ -248,7 +280,7 @@ impl Ground {
             cursors,
             flush: Some(Arc::new(Flush(flush))),
         };
-        Identity::new(&IdentityConfig::new(self.deployment), deps)
+        Ok(Identity::new(&identity_config(config, self.deployment)?, deps))
     }
 
     /// Events out of the outbox, their keys, and the audit rows that arise at edges.
@@ -301,6 +333,35 @@ fn authorize_node_events() -> Operation {
         .handler(|_| async { Ok(Reply::empty(http::StatusCode::NO_CONTENT)) })
 }
 
+/// How identity providers are spoken to.
+fn fetch(config: &Config) -> Result<Fetch, String> {
+    let insecure = config.auth.allow_insecure_idp;
+    let reach = match (insecure, config.auth.allow_private_idp) {
+        (true, _) => Reach::Loopback,
+        (false, true) => Reach::Private,
+        (false, false) => Reach::Public,
+    };
+    Fetch::new(FetchSettings { plain_http: insecure, reach, ..FetchSettings::default() })
+        .map_err(|error| format!("identity providers cannot be spoken to: {}", sentence(&error)))
+}
+
+fn identity_config(config: &Config, deployment: Uuid) -> Result<IdentityConfig, String> {
+    let auth = &config.auth;
+    let origin = |text: &String| Origin::parse(text).map_err(|error| format!("auth.return_to_origins: {error}"));
+    let admin = |text: &String| {
+        let (issuer, subject) = text.split_once('|').ok_or("auth.platform_admins: an entry is `<issuer>|<subject>`")?;
+        Ok::<_, String>((issuer.to_owned(), subject.to_owned()))
+    };
+    Ok(IdentityConfig {
+        allow_insecure_idp: auth.allow_insecure_idp,
+        public_base_url: config.control.public_base_url.trim_end_matches('/').to_owned(),
+        return_to: auth.return_to_origins.iter().map(origin).collect::<Result<_, _>>()?,
+        platform_device_login: auth.platform_device_login,
+        platform_admins: auth.platform_admins.iter().map(admin).collect::<Result<_, _>>()?,
+        ..IdentityConfig::new(deployment)
+    })
+}
+
 /// How this installation signs.
 pub(crate) fn signing_config(config: &Config, deployment: Uuid) -> SigningConfig {
     const HOUR_SECONDS: u64 = 3_600;
@@ -343,7 +404,9 @@ async fn first_administrator(config: &Config, contexts: &Contexts) -> Result<(),
         Err(DeliveryFault::Undelivered(error)) => {
             Err(format!("the first administrator's token cannot be written: {error}"))
         }
-        Err(DeliveryFault::Fault(fault)) => Err(format!("the first administrator cannot be made: {}", sentence(&fault))),
+        Err(DeliveryFault::Fault(fault)) => {
+            Err(format!("the first administrator cannot be made: {}", sentence(&fault)))
+        }
     }
 }
 

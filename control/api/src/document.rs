@@ -59,7 +59,7 @@ fn describe(operation: &Operation) -> Value {
     match operation.scheme {
         Scheme::Anonymous => value["security"] = json!([]),
         Scheme::Node => value["security"] = json!([{ "nskBearer": [] }]),
-        Scheme::Operator | Scheme::OperatorOrNode => {}
+        Scheme::Operator | Scheme::OperatorOrNode | Scheme::OperatorIfAny => {}
     }
     let parameters = parameters(operation);
     if !parameters.is_empty() {
@@ -158,7 +158,7 @@ fn responses(operation: &Operation) -> Value {
 fn global(operation: &Operation) -> Vec<Code> {
     let mut codes = vec![Code::Internal];
     match operation.scheme {
-        Scheme::Anonymous => {}
+        Scheme::Anonymous | Scheme::OperatorIfAny => {}
         Scheme::Operator => codes.push(Code::Unauthenticated),
         Scheme::Node => codes.extend([Code::Unauthorized, Code::NskInvalid, Code::NskRevoked]),
         Scheme::OperatorOrNode => {

@@ -1,6 +1,7 @@
 //! Bindings to identity providers: whom a Domain, or the platform, lets say who a person is.
 
 mod http;
+mod lookup;
 mod model;
 mod reach;
 mod service;
@@ -9,6 +10,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use model::Settings;
 pub use model::{BindingOwner, BindingRefusal, IdpBinding, JitPolicy};
 pub use service::Bindings;
 pub use status::{BindingEvent, BindingStatus};

@@ -6,22 +6,36 @@ use plexsphere_kernel::http::Operation;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::paging::CursorCodec;
 use plexsphere_kernel::seams::{MeshMembership, NodeEntries, SigningKeys};
-use plexsphere_kernel::{AuditLog, Authenticator, Authorizer, Clock, Database, KekRing};
+use plexsphere_kernel::{AuditLog, Authenticator, Authorizer, Clock, Database, GrantRules, KekRing, TupleWriter};
+use plexsphere_oidc::{Origin, Providers, SpiffeBundles};
 use uuid::Uuid;
 
+use crate::bindings::{self, Bindings};
 use crate::denials::{self, Denials};
+use crate::devices::{self, Devices, DevicesNeeds};
 use crate::enrolment::{
     self, BootstrapTokens, DirectoryFlush, Hasher, NodeLifecycle, NodeReader, NskCustodian, Registration,
     RegistrationNeeds,
 };
+use crate::groups::{self, Groups};
 use crate::journal::{self, Journal};
 use crate::pepper::TokenPepper;
 use crate::principals::{self, ApiTokens, Cache, FirstAdministrator, PgAuthenticator, PlatformAuthorizer, Verdicts};
+use crate::sessions::{self, Sessions};
+use crate::signin::{self, ClientSecrets, SignInNeeds, SignInSettings, SignIns};
 use crate::sweepers::Sweeper;
-use crate::tenancy::{Domains, Projects, Resources, domains, projects, resources};
+use crate::tenancy::subjects::Subjects;
+use crate::tenancy::{
+    Domains, Identities, InvitationAcceptor, InvitationExpirySweeper, Invitations, NodeSummaries, Projects, Resources,
+    TenancyTupleRepair, domains, identities, invitations, nodes, projects, repair, resources,
+};
 
 /// One row about the same thing per minute.
 const ONE_ROW_A_MINUTE_MS: i64 = 60_000;
+
+/// A person may try ten device codes a minute.
+const TRIES_A_MINUTE: i64 = 10;
+const TRY_EVERY_MS: i64 = 6_000;
 
 /// Settings.
 #[derive(Clone, Debug)]
@@ -36,11 +50,21 @@ pub struct IdentityConfig {
     pub register_burst: i64,
     /// Slow hashes computed at once; twice the cores by default.
     pub hashes_at_once: usize,
+    /// Whether identity providers may be spoken to by plain http.
+    pub allow_insecure_idp: bool,
+    /// Where browsers reach this installation, without a slash at its end.
+    pub public_base_url: String,
+    /// Sites besides this one that a sign-in may return to.
+    pub return_to: Vec<Origin>,
+    /// Whether devices may be signed in through the platform's own bindings.
+    pub platform_device_login: bool,
+    /// Issuer and subject of people who become platform administrators when they sign in through a platform binding.
+    pub platform_admins: Vec<(String, String)>,
 }
 
 impl IdentityConfig {
     /// The defaults for an installation: `vm`, `worker` and `bridge` own one Node; 10 registrations a second per source,
-    /// burst 50; two slow hashes per core.
+    /// burst 50; two slow hashes per core; identity providers by https alone.
     #[must_use]
     pub fn new(deployment_id: Uuid) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -50,6 +74,11 @@ impl IdentityConfig {
             register_interval_ms: 100,
             register_burst: 50,
             hashes_at_once: cores.saturating_mul(2),
+            allow_insecure_idp: false,
+            public_base_url: "https://localhost".to_owned(),
+            return_to: Vec::new(),
+            platform_device_login: false,
+            platform_admins: Vec::new(),
         }
     }
 }
@@ -63,6 +92,10 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// The audit log.
     pub audit: Arc<dyn AuditLog>,
+    /// Where relation tuples are written.
+    pub tuples: Arc<dyn TupleWriter>,
+    /// What may be granted.
+    pub grants: Arc<dyn GrantRules>,
     /// The mesh.
     pub mesh: Arc<dyn MeshMembership>,
     /// The signing keys of Domains.
@@ -73,6 +106,12 @@ pub struct Deps {
     pub pepper: TokenPepper,
     /// Makes and reads cursors.
     pub cursors: CursorCodec,
+    /// Other people's identity providers.
+    pub providers: Arc<Providers>,
+    /// Verifies JWT-SVIDs; `None` where that is switched off.
+    pub bundles: Option<Arc<SpiffeBundles>>,
+    /// Reads the secrets by which this installation proves itself to identity providers.
+    pub client_secrets: Arc<dyn ClientSecrets>,
     /// Waits for the edge directory; `None` where there is none.
     pub flush: Option<Arc<dyn DirectoryFlush>>,
 }
@@ -82,9 +121,18 @@ pub struct Identity {
     deps: Deps,
     register_throttle: Arc<Throttle>,
     api_tokens: ApiTokens,
+    sessions: Sessions,
+    sign_ins: SignIns,
+    devices: Devices,
+    config: IdentityConfig,
     domains: Domains,
     projects: Projects,
     resources: Resources,
+    identities: Identities,
+    invitations: Invitations,
+    node_summaries: NodeSummaries,
+    groups: Groups,
+    bindings: Bindings,
     bootstrap_tokens: BootstrapTokens,
     registration: Registration,
     lifecycle: NodeLifecycle,
@@ -105,7 +153,8 @@ impl Identity {
         let tokens = Arc::new(Cache::new());
         let nodes = NodeReader::new(db.clone());
         let verdicts = Arc::new(Verdicts::new());
-        let lifecycle = NodeLifecycle::new(journal.clone(), Arc::clone(&mesh), Arc::clone(&verdicts));
+        let lifecycle =
+            NodeLifecycle::new(journal.clone(), Arc::clone(&mesh), Arc::clone(&verdicts), Arc::clone(&deps.tuples));
         let custodian = NskCustodian::new(db.clone(), Arc::clone(&deps.kek), config.deployment_id);
         let hasher = Hasher::new(config.hashes_at_once);
         let bootstrap_tokens = BootstrapTokens::new(db.clone(), journal.clone(), pepper.clone(), hasher);
@@ -117,29 +166,79 @@ impl Identity {
             custodian: custodian.clone(),
             mesh: Arc::clone(&mesh),
             signing: Arc::clone(&signing),
+            tuples: Arc::clone(&deps.tuples),
             flush: deps.flush.clone(),
             single_node_kinds: config.single_node_kinds.clone(),
             refusal_rows: Throttle::new(ONE_ROW_A_MINUTE_MS, 1),
         });
+        let sessions = Sessions::new(db.clone(), Arc::clone(&clock), journal.clone(), pepper.clone());
         let authenticator = PgAuthenticator {
             db: db.clone(),
             clock: Arc::clone(&clock),
             journal: journal.clone(),
             pepper: pepper.clone(),
             cache: Arc::clone(&tokens),
+            sessions: sessions.clone(),
             nodes: Arc::new(nodes.clone()),
             verdicts,
             revoked_rows: Throttle::new(ONE_ROW_A_MINUTE_MS, 1),
         };
+        let groups = Groups::new(db.clone(), journal.clone(), Arc::clone(&deps.tuples));
+        let bindings =
+            Bindings::new(db.clone(), journal.clone(), (groups.clone(), sessions.clone()), config.allow_insecure_idp);
+        let invitations = invitations_of(config, &deps, &journal, &groups);
+        let tuples = Arc::clone(&deps.tuples);
+        let first_administrator = FirstAdministrator {
+            db: db.clone(),
+            journal: journal.clone(),
+            pepper: pepper.clone(),
+            cache: Arc::clone(&tokens),
+            tuples,
+        };
+        let sign_ins = SignIns::new(
+            SignInNeeds {
+                db: db.clone(),
+                journal: journal.clone(),
+                kek: Arc::clone(&deps.kek),
+                providers: Arc::clone(&deps.providers),
+                client_secrets: Arc::clone(&deps.client_secrets),
+                bindings: bindings.clone(),
+                groups: groups.clone(),
+                invitations: Arc::new(invitations.clone()),
+                tuples: Arc::clone(&deps.tuples),
+                sessions: sessions.clone(),
+                first_administrator: first_administrator.clone(),
+            },
+            SignInSettings {
+                redirect_uri: format!("{}/v1/auth/callback", config.public_base_url),
+                platform_admins: config.platform_admins.clone(),
+            },
+        );
+        let devices = Devices::new(DevicesNeeds {
+            db: db.clone(),
+            journal: journal.clone(),
+            sessions: sessions.clone(),
+            bindings: bindings.clone(),
+            tries: Arc::new(Throttle::new(TRY_EVERY_MS, TRIES_A_MINUTE)),
+        });
         let node_rows = Throttle::new(ONE_ROW_A_MINUTE_MS, 1);
         Self {
             denials: Arc::new(Denials { db: db.clone(), audit: Arc::clone(&deps.audit), node_rows }),
             register_throttle: Arc::new(Throttle::new(config.register_interval_ms, config.register_burst)),
+            sessions,
             api_tokens: ApiTokens::new(db.clone(), journal.clone(), pepper.clone(), Arc::clone(&tokens)),
-            domains: Domains::new(db.clone(), journal.clone(), mesh, signing),
-            projects: Projects::new(db.clone(), journal.clone()),
-            resources: Resources::new(db.clone(), journal.clone(), lifecycle.clone()),
-            first_administrator: FirstAdministrator { db: db.clone(), journal, pepper, cache: tokens },
+            domains: Domains::new(db.clone(), journal.clone(), mesh, signing, Arc::clone(&deps.tuples)),
+            projects: Projects::new(db.clone(), journal.clone(), Arc::clone(&deps.tuples)),
+            resources: Resources::new(db.clone(), journal.clone(), lifecycle.clone(), Arc::clone(&deps.tuples)),
+            identities: Identities::new(db.clone(), journal.clone(), Subjects::new(pepper), Arc::clone(&deps.tuples)),
+            invitations,
+            node_summaries: NodeSummaries::new(db.clone(), journal),
+            bindings,
+            sign_ins,
+            devices,
+            config: config.clone(),
+            groups,
+            first_administrator,
             authorizer: Arc::new(PlatformAuthorizer { db, clock, admins: Cache::new() }),
             authenticator: Arc::new(authenticator),
             bootstrap_tokens,
@@ -157,9 +256,26 @@ impl Identity {
         let cursors = &self.deps.cursors;
         let throttle = Arc::clone(&self.register_throttle);
         let mut all = principals::operations(&self.api_tokens);
+        all.extend(sessions::operations(&self.sessions));
+        all.extend(signin::operations(signin::Parts {
+            sign_ins: self.sign_ins.clone(),
+            return_to: self.config.return_to.clone(),
+            bundles: self.deps.bundles.clone(),
+        }));
+        all.extend(devices::operations(&devices::Parts {
+            devices: self.devices.clone(),
+            sign_ins: self.sign_ins.clone(),
+            verification_uri: format!("{}/device", self.config.public_base_url),
+            platform: self.config.platform_device_login,
+        }));
         all.extend(domains::operations(&self.domains, cursors));
         all.extend(projects::operations(&self.projects, cursors));
         all.extend(resources::operations(&self.resources, cursors));
+        all.extend(identities::operations(&self.identities, cursors));
+        all.extend(invitations::operations(&self.invitations, cursors));
+        all.extend(nodes::operations(&self.node_summaries, cursors));
+        all.extend(bindings::operations(&self.bindings));
+        all.extend(groups::operations(&self.groups, cursors));
         all.extend(enrolment::operations(&self.bootstrap_tokens, &self.registration, cursors, throttle));
         all
     }
@@ -181,6 +297,42 @@ impl Identity {
     #[must_use]
     pub fn denials(&self) -> Arc<dyn AuditLog> {
         Arc::clone(&self.denials) as Arc<dyn AuditLog>
+    }
+
+    /// Bindings, for the health probe.
+    #[must_use]
+    pub fn bindings(&self) -> Bindings {
+        self.bindings.clone()
+    }
+
+    /// Groups, for sign-in, which brings memberships in line, and for Invitations, which give them.
+    #[must_use]
+    pub fn groups(&self) -> Groups {
+        self.groups.clone()
+    }
+
+    /// ServiceIdentities, for whoever authenticates them.
+    #[must_use]
+    pub fn identities(&self) -> Identities {
+        self.identities.clone()
+    }
+
+    /// Keeps the promises of Invitations, for sign-in.
+    #[must_use]
+    pub fn invitation_acceptor(&self) -> Arc<dyn InvitationAcceptor> {
+        Arc::new(self.invitations.clone())
+    }
+
+    /// Writes edges of the tree that are missing; runs by [`TenancyTupleRepair::SCHEDULE`].
+    #[must_use]
+    pub fn tuple_repair(&self) -> TenancyTupleRepair {
+        TenancyTupleRepair::new(self.deps.db.clone(), Arc::clone(&self.deps.tuples))
+    }
+
+    /// Ends Invitations whose time is over; runs by [`InvitationExpirySweeper::SCHEDULE`].
+    #[must_use]
+    pub fn invitation_sweeper(&self) -> InvitationExpirySweeper {
+        InvitationExpirySweeper::new(self.invitations.clone(), Arc::clone(&self.deps.clock))
     }
 
     /// What edges know of Nodes.
@@ -212,6 +364,8 @@ impl Identity {
     pub fn sweepers(&self) -> Vec<Sweeper> {
         let clock = &self.deps.clock;
         vec![
+            Sweeper::flows(self.sign_ins.clone(), self.devices.clone(), Arc::clone(clock)),
+            Sweeper::sessions(self.sessions.clone(), Arc::clone(clock)),
             Sweeper::api_tokens(self.api_tokens.clone(), Arc::clone(clock)),
             Sweeper::bootstrap_tokens(self.bootstrap_tokens.clone(), Arc::clone(clock)),
             Sweeper::revoked_keys(self.nodes.clone(), Arc::clone(clock)),
@@ -224,12 +378,34 @@ impl Identity {
         let mut all = principals::STATEMENTS.to_vec();
         all.extend_from_slice(journal::STATEMENTS);
         all.extend_from_slice(denials::STATEMENTS);
+        all.extend_from_slice(sessions::STATEMENTS);
+        all.extend_from_slice(devices::STATEMENTS);
+        signin::STATEMENTS.iter().for_each(|list| all.extend_from_slice(list));
         all.extend_from_slice(domains::STATEMENTS);
         all.extend_from_slice(projects::STATEMENTS);
         all.extend_from_slice(resources::STATEMENTS);
+        all.extend_from_slice(identities::STATEMENTS);
+        all.extend_from_slice(invitations::STATEMENTS);
+        all.extend_from_slice(nodes::STATEMENTS);
+        all.extend_from_slice(repair::STATEMENTS);
+        all.extend_from_slice(bindings::STATEMENTS);
+        groups::STATEMENTS.iter().for_each(|list| all.extend_from_slice(list));
         enrolment::STATEMENTS.iter().for_each(|list| all.extend_from_slice(list));
         all
     }
+}
+
+fn invitations_of(config: &IdentityConfig, deps: &Deps, journal: &Journal, groups: &Groups) -> Invitations {
+    Invitations::new(invitations::InvitationNeeds {
+        db: deps.db.clone(),
+        journal: journal.clone(),
+        subjects: Subjects::new(deps.pepper.clone()),
+        tuples: Arc::clone(&deps.tuples),
+        grants: Arc::clone(&deps.grants),
+        groups: groups.clone(),
+        kek: Arc::clone(&deps.kek),
+        deployment: config.deployment_id,
+    })
 }
 
 /// Every page and look-up that grows with the fleet, and the index that it walks, for the test that explains them.
@@ -239,6 +415,13 @@ pub fn indexed_statements() -> Vec<(&'static str, &'static str)> {
     let mut all = domains::PAGES.to_vec();
     all.extend_from_slice(projects::PAGES);
     all.extend_from_slice(resources::PAGES);
+    all.extend_from_slice(identities::PAGES);
+    all.extend_from_slice(invitations::PAGES);
+    all.extend_from_slice(nodes::PAGES);
+    all.extend_from_slice(repair::PAGES);
+    all.extend_from_slice(principals::PAGES);
+    all.extend_from_slice(bindings::PAGES);
+    groups::PAGES.iter().for_each(|list| all.extend_from_slice(list));
     enrolment::PAGES.iter().for_each(|list| all.extend_from_slice(list));
     all
 }

@@ -16,18 +16,25 @@
 //! directory a [`DirectoryFlush`]. Offers through [`Identity`]: operations, `Authenticator`, `Authorizer`, `NodeEntries`,
 //! [`NodeLifecycle`], [`NskCustodian`], [`FirstAdministrator`] and sweepers.
 
+mod bindings;
 mod denials;
+mod devices;
 mod enrolment;
 mod events;
 mod face;
+mod groups;
 mod journal;
 mod pages;
 mod pepper;
 mod principals;
+mod scope;
+mod sessions;
+mod signin;
 mod sweepers;
 mod tenancy;
 mod text;
 
+pub use bindings::{BindingEvent, BindingOwner, BindingRefusal, BindingStatus, Bindings, IdpBinding, JitPolicy};
 pub use enrolment::{
     BootstrapToken, BootstrapTokenRefusal, BootstrapTokenText, BootstrapTokens, DirectoryFlush, NodeLifecycle,
     NodeReader, NskCustodian, RegisterRefusal, Registration, TokenKind, TokenState,
@@ -36,16 +43,20 @@ pub use events::EventName;
 #[doc(hidden)]
 pub use face::indexed_statements;
 pub use face::{Deps, Identity, IdentityConfig};
+pub use groups::{Group, GroupRefusal, GroupSource, Groups, MemberKind, Membership};
 pub use journal::{Actor, Journal};
 pub use pepper::TokenPepper;
 pub use principals::{
-    ApiTokenText, ApiTokens, DeliveryFault, FirstAdministrator, PgAuthenticator, PlatformAuthorizer, Revocation,
-    TokenRefusal,
+    ApiTokenText, ApiTokens, DeliveryFault, FirstAdministrator, GrantRefusal, PgAuthenticator, PlatformAuthorizer,
+    PlatformGrants, PlatformRight, Revocation, TokenRefusal,
 };
+pub use sessions::Sessions;
+pub use signin::{ClientSecrets, Secret, SecretFault, SignIns};
 pub use sweepers::Sweeper;
 pub use tenancy::{
     CidrRefusal, Domain, DomainPatch, DomainRefusal, Domains, FederationKind, Identities, IdentityRefusal, Invitation,
     InvitationAcceptor, InvitationExpirySweeper, InvitationRefusal, InvitationStatus, Invitations, Invitee, NewDomain,
     NewInvitation, NewProject, NewResource, NewServiceIdentity, NodeSummaries, Origin, Project, ProjectPatch,
     ProjectRefusal, Projects, Resource, ResourceRefusal, Resources, ServiceIdentity, StagedObject, StagedTuple,
+    TenancyTupleRepair,
 };

@@ -7,13 +7,18 @@ use async_trait::async_trait;
 use plexsphere_kernel::tasks::{Progress, Schedule, Task, TaskKind};
 use plexsphere_kernel::{Clock, Fault};
 
+use crate::devices::Devices;
 use crate::enrolment::{BootstrapTokens, NodeReader};
 use crate::principals::ApiTokens;
+use crate::sessions::Sessions;
+use crate::signin::SignIns;
 
 /// What is swept.
 #[derive(Clone)]
 enum What {
     ApiTokens(ApiTokens),
+    Sessions(Sessions),
+    Flows(SignIns, Devices),
     BootstrapTokens(BootstrapTokens),
     RevokedKeys(NodeReader),
 }
@@ -29,6 +34,16 @@ impl Sweeper {
     /// Retires rotated secrets, and removes API tokens 30 days past their end.
     pub(crate) fn api_tokens(tokens: ApiTokens, clock: Arc<dyn Clock>) -> Self {
         Self { what: What::ApiTokens(tokens), clock }
+    }
+
+    /// Removes sign-ins and device flows that ended.
+    pub(crate) fn flows(sign_ins: SignIns, devices: Devices, clock: Arc<dyn Clock>) -> Self {
+        Self { what: What::Flows(sign_ins, devices), clock }
+    }
+
+    /// Removes sessions and access tokens that ended.
+    pub(crate) fn sessions(sessions: Sessions, clock: Arc<dyn Clock>) -> Self {
+        Self { what: What::Sessions(sessions), clock }
     }
 
     /// Removes bootstrap tokens 90 days past their end.
@@ -55,6 +70,8 @@ impl Sweeper {
         let now = self.clock.now();
         match &self.what {
             What::ApiTokens(tokens) => tokens.sweep_once(now).await,
+            What::Sessions(sessions) => sessions.sweep_once(now).await,
+            What::Flows(sign_ins, devices) => Ok(sign_ins.sweep_once(now).await? + devices.sweep_once(now).await?),
             What::BootstrapTokens(tokens) => tokens.sweep_once(now).await,
             What::RevokedKeys(nodes) => nodes.sweep_once(now).await,
         }
@@ -66,6 +83,8 @@ impl Task for Sweeper {
     fn kind(&self) -> TaskKind {
         match self.what {
             What::ApiTokens(_) => TaskKind::ApiTokenSweeper,
+            What::Sessions(_) => TaskKind::SessionSweeper,
+            What::Flows(..) => TaskKind::AuthFlowSweeper,
             What::BootstrapTokens(_) => TaskKind::BootstrapTokenSweeper,
             What::RevokedKeys(_) => TaskKind::NskRevokedSweeper,
         }

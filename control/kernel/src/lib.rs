@@ -39,7 +39,9 @@ pub use custody::{KekRing, SealError};
 pub use database::{Database, MIGRATOR, Tx};
 pub use fault::Fault;
 pub use outbox::{Event, EventAudience, Outbox};
-pub use principal::{Authenticated, Authenticator, ObjectRef, Principal, PrincipalScope, Subject};
+pub use principal::{
+    Assurance, Authenticated, Authenticator, Credential, ObjectRef, Principal, PrincipalScope, Subject,
+};
 pub use probes::Probes;
 pub use relations::{GrantRules, RelationTuple, StoredCaveat, SubjectRef, TupleWriter};
 pub use relay::{EnvelopeSigner, SignerFault};

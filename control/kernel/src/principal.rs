@@ -3,7 +3,9 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use plexsphere_wire::{CorrelationId, DomainId, NodeId, PrincipalId, Problem, ProjectId, ResourceId};
+use plexsphere_wire::{
+    CorrelationId, DomainId, NodeId, PrincipalId, Problem, ProjectId, ResourceId, Timestamp, TokenId,
+};
 use uuid::Uuid;
 
 use crate::audit::RequestContext;
@@ -75,6 +77,44 @@ pub struct NodePlace {
     pub resource: ResourceId,
 }
 
+/// What a person proved at sign-in, as the identity provider said it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assurance {
+    /// The authentication context class.
+    pub acr: Option<String>,
+    /// The methods, such as `pwd` and `otp`; at most 16.
+    pub amr: Vec<String>,
+    /// When the person authenticated.
+    pub auth_time: Option<Timestamp>,
+}
+
+/// By what an operator was recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// A long-lived token.
+    ApiToken {
+        /// Which.
+        id: TokenId,
+        /// When it ends.
+        expires_at: Timestamp,
+    },
+    /// A short-lived token of the device or service flow.
+    AccessToken(Assurance),
+    /// A browser session: the only credential that is interactive.
+    Session(Assurance),
+}
+
+impl Credential {
+    /// What was proved at sign-in; nothing for an API token.
+    #[must_use]
+    pub const fn assurance(&self) -> Option<&Assurance> {
+        match self {
+            Self::ApiToken { .. } => None,
+            Self::AccessToken(assurance) | Self::Session(assurance) => Some(assurance),
+        }
+    }
+}
+
 /// What authentication yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authenticated {
@@ -82,8 +122,8 @@ pub enum Authenticated {
     Operator {
         /// Who.
         principal: Principal,
-        /// The API token the caller came by, with its remaining lifetime's end, if it was one.
-        token: Option<(plexsphere_wire::TokenId, plexsphere_wire::Timestamp)>,
+        /// By what the caller was recognised.
+        credential: Credential,
     },
     /// A Node by its key.
     Node(NodePlace),
@@ -110,6 +150,12 @@ pub trait Authenticator: Send + Sync + 'static {
     /// # Errors
     /// A 401 Problem, or 503 when it cannot be decided.
     async fn operator(&self, bearer: &str) -> Result<Authenticated, Problem>;
+
+    /// Authenticates an operator by the id in a browser session's cookie.
+    ///
+    /// # Errors
+    /// A 401 Problem, or 503 when it cannot be decided.
+    async fn session(&self, id: &str) -> Result<Authenticated, Problem>;
 
     /// Authenticates a Node by the text behind `Bearer `.
     ///

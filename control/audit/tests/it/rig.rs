@@ -14,7 +14,9 @@ use plexsphere_audit::{Audit, AuditKey, AuditParts, CursorKey, PgAuditLog, Verdi
 use plexsphere_kernel::audit::RequestContext;
 use plexsphere_kernel::authz::AuthzUnavailable;
 use plexsphere_kernel::http::pipeline::Throttle;
+use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
 use plexsphere_kernel::http::{Gates, serve};
+use plexsphere_kernel::principal::{Assurance, Credential};
 use plexsphere_kernel::seams::DomainEntries;
 use plexsphere_kernel::tasks::Task as _;
 use plexsphere_kernel::{
@@ -123,7 +125,11 @@ impl Authenticator for World {
         let known = callers.iter().find(|(name, ..)| name == bearer);
         let (_, id, _) = known.ok_or_else(|| Problem::new(Code::Unauthenticated, "Who?"))?;
         let principal = Principal { subject: Subject::User(*id), scope: PrincipalScope::Platform };
-        Ok(Authenticated::Operator { principal, token: None })
+        Ok(Authenticated::Operator { principal, credential: Credential::Session(Assurance::default()) })
+    }
+
+    async fn session(&self, id: &str) -> Result<Authenticated, Problem> {
+        self.operator(id).await
     }
 
     async fn node(&self, _: &str) -> Result<Authenticated, Problem> {
@@ -180,6 +186,7 @@ impl Rig {
             audit: Arc::clone(&log) as Arc<dyn AuditLog>,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             throttle: Throttle::default(),
+            origins: AllowedOrigins::default(),
         });
         let router = serve(audit.operations(), &gates);
         Self { database, db, log, audit, clock, world, router }

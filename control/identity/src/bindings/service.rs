@@ -1,6 +1,6 @@
 //! Use cases of bindings.
 
-use plexsphere_kernel::{Database, Fault, ObjectRef};
+use plexsphere_kernel::{Database, Fault, ObjectRef, Tx};
 use plexsphere_wire::{DomainId, IdpBindingId};
 use serde_json::{Value, json};
 
@@ -10,13 +10,16 @@ use super::store;
 use crate::events::EventName;
 use crate::groups::Groups;
 use crate::journal::{Actor, Journal};
+use crate::sessions::Sessions;
+use crate::{devices, signin};
 
 /// The use cases.
 #[derive(Clone)]
 pub struct Bindings {
-    db: Database,
+    pub(super) db: Database,
     journal: Journal,
     groups: Groups,
+    sessions: Sessions,
     /// Whether a provider may be spoken to by plain http.
     insecure: bool,
 }
@@ -33,8 +36,8 @@ fn ids(binding: &IdpBinding) -> Value {
 }
 
 impl Bindings {
-    pub(crate) fn new(db: Database, journal: Journal, groups: Groups, insecure: bool) -> Self {
-        Self { db, journal, groups, insecure }
+    pub(crate) fn new(db: Database, journal: Journal, (groups, sessions): (Groups, Sessions), insecure: bool) -> Self {
+        Self { db, journal, groups, sessions, insecure }
     }
 
     /// Judges a request for a binding, before anybody is asked whether the caller may make it.
@@ -135,22 +138,59 @@ impl Bindings {
         let mut tx = self.db.begin().await?;
         let old = store::lock(&mut tx, id).await?.ok_or(BindingRefusal::NotFound)?;
         if old.status == wanted {
-            self.journal
-                .record(&mut tx, actor.record(old.owner.domain(), "idp-binding.status", object(id)))
-                .await?;
+            self.journal.record(&mut tx, actor.record(old.owner.domain(), "idp-binding.status", object(id))).await?;
             tx.commit().await.map_err(Fault::from)?;
             return Ok(old);
         }
         let status = old.status.transition(event).ok_or(BindingRefusal::NotDeactivated(old.status))?;
-        let binding = store::set_status(&mut tx, id, status, actor.now).await?;
+        let binding = self.shift(&mut tx, actor, &old, status).await?;
+        if status == BindingStatus::Deactivated {
+            self.end_what_came_through(&mut tx, id, actor).await?;
+        }
+        tx.commit().await.map_err(Fault::from)?;
+        self.sessions.forget_all();
+        Ok(binding)
+    }
+
+    /// Takes note of what the health probe found, and says where the binding stands now. A finding that leads nowhere
+    /// from where it stands changes nothing and is not recorded; so is one that an operator's word has overtaken.
+    ///
+    /// # Errors
+    /// [`BindingRefusal::Status`] for what operators do, [`BindingRefusal::NotFound`], or a fault.
+    pub async fn observe(
+        &self,
+        actor: &Actor,
+        id: IdpBindingId,
+        finding: BindingEvent,
+    ) -> Result<BindingStatus, BindingRefusal> {
+        match finding {
+            BindingEvent::Activate | BindingEvent::Deactivate => return Err(BindingRefusal::Status),
+            BindingEvent::ProbeFailed | BindingEvent::ProbeFoundFault | BindingEvent::ProbeSucceeded => {}
+        }
+        let mut tx = self.db.begin().await?;
+        let old = store::lock(&mut tx, id).await?.ok_or(BindingRefusal::NotFound)?;
+        let Some(status) = old.status.transition(finding) else { return Ok(old.status) };
+        self.shift(&mut tx, actor, &old, status).await?;
+        tx.commit().await.map_err(Fault::from)?;
+        Ok(status)
+    }
+
+    /// Writes a new status of a locked binding with its event and its row.
+    async fn shift(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        old: &IdpBinding,
+        status: BindingStatus,
+    ) -> Result<IdpBinding, BindingRefusal> {
+        let binding = store::set_status(tx, old.id, status, actor.now).await?;
         let (domain, mut payload) = (binding.owner.domain(), ids(&binding));
         if let Some(members) = payload.as_object_mut() {
             members.insert("from".to_owned(), json!(old.status.as_str()));
             members.insert("to".to_owned(), json!(status.as_str()));
         }
-        self.journal.announce(&mut tx, actor, domain, EventName::IdpBindingStatusChanged, payload).await?;
-        self.journal.record(&mut tx, actor.record(domain, "idp-binding.status", object(id))).await?;
-        tx.commit().await.map_err(Fault::from)?;
+        self.journal.announce(tx, actor, domain, EventName::IdpBindingStatusChanged, payload).await?;
+        self.journal.record(tx, actor.record(domain, "idp-binding.status", object(binding.id))).await?;
         Ok(binding)
     }
 
@@ -160,11 +200,20 @@ impl Bindings {
         let mut tx = self.db.begin().await?;
         let binding = store::lock(&mut tx, id).await?.ok_or(BindingRefusal::NotFound)?;
         self.groups.end_all_of(&mut tx, actor, id).await?;
+        self.end_what_came_through(&mut tx, id, actor).await?;
         store::delete(&mut tx, id).await?;
         let (domain, payload) = (binding.owner.domain(), ids(&binding));
         self.journal.announce(&mut tx, actor, domain, EventName::IdpBindingDeleted, payload).await?;
         self.journal.record(&mut tx, actor.record(domain, "idp-binding.delete", object(id))).await?;
         tx.commit().await.map_err(Fault::from)?;
+        self.sessions.forget_all();
         Ok(())
+    }
+
+    /// Ends sessions, access tokens, devices and sign-ins that came through a binding.
+    async fn end_what_came_through(&self, tx: &mut Tx, id: IdpBindingId, actor: &Actor) -> Result<(), Fault> {
+        self.sessions.end_of_binding(tx, id.uuid(), actor.now).await?;
+        signin::drop_of_binding(tx, id).await?;
+        devices::drop_of_binding(tx, id).await
     }
 }

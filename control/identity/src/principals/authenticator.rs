@@ -1,4 +1,4 @@
-//! Who calls: an operator by API token, a Node by its secret key.
+//! Who calls: an operator by API token, access token or session, a Node by its secret key.
 //!
 //! A Node's key that was found good is remembered: for half a minute in place of asking, and for ten while the database
 //! cannot be asked, so that a Node that was here before is told of an outage what memory knows, and never 401.
@@ -12,7 +12,7 @@ use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::principal::NodePlace;
 use plexsphere_kernel::seams::NodeEntries;
 use plexsphere_kernel::{
-    Authenticated, Authenticator, Clock, Database, Fault, ObjectRef, Outcome, Principal, PrincipalScope, Subject,
+    Authenticated, Authenticator, Clock, Credential, Database, Fault, ObjectRef, Outcome, Subject,
 };
 use plexsphere_wire::directory::{CredentialVerdict, NodeEntry};
 use plexsphere_wire::nsk::NskBearer;
@@ -24,6 +24,7 @@ use super::store;
 use super::verdicts::Verdicts;
 use crate::journal::{Actor, Journal};
 use crate::pepper::TokenPepper;
+use crate::sessions::{AccessTokenText, Sessions};
 
 /// How long a use stays unrecorded behind the last recorded one.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
@@ -38,6 +39,7 @@ pub struct PgAuthenticator {
     pub(crate) journal: Journal,
     pub(crate) pepper: TokenPepper,
     pub(crate) cache: TokenCache,
+    pub(crate) sessions: Sessions,
     pub(crate) nodes: Arc<dyn NodeEntries>,
     pub(crate) verdicts: Arc<Verdicts>,
     /// Bounds the audit rows about revoked keys: one per Node and minute.
@@ -133,6 +135,9 @@ fn parse(bearer: &str) -> Result<NskBearer, Problem> {
 #[async_trait]
 impl Authenticator for PgAuthenticator {
     async fn operator(&self, bearer: &str) -> Result<Authenticated, Problem> {
+        if AccessTokenText::is_meant(bearer) {
+            return self.sessions.recognise_access(bearer).await;
+        }
         let text = ApiTokenText::parse(bearer).ok_or_else(unauthenticated)?;
         let now = self.clock.now();
         let token = self.load(&text, now).await?.ok_or_else(unauthenticated)?;
@@ -140,9 +145,12 @@ impl Authenticator for PgAuthenticator {
             return Err(unauthenticated());
         }
         self.touch(&token, now).await;
-        let scope = token.domain.map_or(PrincipalScope::Platform, PrincipalScope::Domain);
-        let principal = Principal { subject: Subject::User(token.user), scope };
-        Ok(Authenticated::Operator { principal, token: Some((token.id, token.expires_at)) })
+        let credential = Credential::ApiToken { id: token.id, expires_at: token.expires_at };
+        Ok(Authenticated::Operator { principal: token.principal(), credential })
+    }
+
+    async fn session(&self, id: &str) -> Result<Authenticated, Problem> {
+        self.sessions.recognise(id).await
     }
 
     async fn node(&self, bearer: &str) -> Result<Authenticated, Problem> {

@@ -1,9 +1,10 @@
 //! The first administrator of a fresh installation. All authority starts here, for no operation grants it.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
-use plexsphere_kernel::{Database, Fault, ObjectRef, Subject, Tx};
+use plexsphere_kernel::{Database, Fault, ObjectRef, RelationTuple, Subject, TupleWriter, Tx};
 use plexsphere_wire::{PrincipalId, Timestamp, TokenId};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -18,6 +19,12 @@ use crate::pepper::TokenPepper;
 /// No identity provider can produce this issuer, so no sign-in can become this User.
 const ISSUER: &str = "urn:plexsphere:bootstrap";
 const SUBJECT: &str = "bootstrap-admin";
+
+/// What makes an administrator of a User.
+fn administration(user: PrincipalId) -> RelationTuple {
+    let person = ObjectRef { kind: "user", id: user.to_string() };
+    RelationTuple::new(ObjectRef::platform(), "admin", person)
+}
 
 /// Why there is no token of the first administrator.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +44,7 @@ pub struct FirstAdministrator {
     pub(crate) journal: Journal,
     pub(crate) pepper: TokenPepper,
     pub(crate) cache: TokenCache,
+    pub(crate) tuples: Arc<dyn TupleWriter>,
 }
 
 impl FirstAdministrator {
@@ -89,6 +97,26 @@ impl FirstAdministrator {
         Ok(true)
     }
 
+    /// Makes a platform administrator of a person, in the caller's transaction. The first administrator's door closes
+    /// for ever: its token ends with the commit.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(crate) async fn succeed(&self, tx: &mut Tx, user: PrincipalId, actor: &Actor) -> Result<(), Fault> {
+        if store::is_admin(&mut **tx, user).await? {
+            return Ok(());
+        }
+        self.grant(tx, user, actor.now).await?;
+        self.journal.record(tx, actor.record(None, "platform.grant", ObjectRef::platform())).await?;
+        self.vacancy(tx, actor.now).await.map(drop)
+    }
+
+    /// Makes a platform administrator of a User.
+    async fn grant(&self, tx: &mut Tx, user: PrincipalId, now: Timestamp) -> Result<(), Fault> {
+        store::grant_admin(tx, user, now).await?;
+        self.tuples.write(tx, None, &[administration(user)]).await
+    }
+
     /// The first administrator, who may not exist yet, if a token is to be made for it.
     async fn vacancy(&self, tx: &mut Tx, now: Timestamp) -> Result<Option<Option<PrincipalId>>, Fault> {
         let installation = store::installation(tx).await?;
@@ -97,8 +125,11 @@ impl FirstAdministrator {
         }
         if store::other_admin(tx, installation.user).await? {
             store::close(tx, installation.user, now).await?;
+            if let Some(user) = installation.user {
+                self.tuples.remove(tx, None, &[administration(user)]).await?;
+            }
             if let (Some(user), Some(token)) = (installation.user, installation.token) {
-                store::revoke(tx, token, user, now).await?;
+                store::revoke(tx, token, Subject::User(user), now).await?;
                 self.cache.evict(&token);
             }
             return Ok(None);
@@ -127,11 +158,11 @@ impl FirstAdministrator {
                 user
             }
         };
-        store::grant_admin(tx, user, now).await?;
+        self.grant(tx, user, now).await?;
         let text = ApiTokenText::mint(TokenId::mint(now))?;
         let digest = self.pepper.digest(text.secret());
-        let expires_at = now.plus(ttl);
-        store::insert_token(tx, NewToken { text: &text, user, env_prefix, digest, created_at: now, expires_at })
+        let (owner, expires_at) = (Subject::User(user), now.plus(ttl));
+        store::insert_token(tx, NewToken { text: &text, owner, env_prefix, digest, created_at: now, expires_at })
             .await?;
         store::set_bootstrap(tx, user, text.id).await?;
         let actor = Actor::background(Subject::User(user), now);

@@ -57,6 +57,13 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
         }
     }
 
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
+        let mut state = self.state.lock();
+        state.evictions += 1;
+        state.entries.clear();
+    }
+
     /// Forgets a value.
     pub(crate) fn evict(&self, key: &K) {
         let mut state = self.state.lock();

@@ -2,7 +2,7 @@
 
 use http::{HeaderName, Method, StatusCode};
 use plexsphere_kernel::http::{Call, Gate, KIB, Operation, Reply};
-use plexsphere_kernel::{Authenticated, Principal, PrincipalScope, Subject};
+use plexsphere_kernel::{Authenticated, Credential, Principal, PrincipalScope, Subject};
 use plexsphere_wire::{Code, DomainId, Problem, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 use time::macros::format_description;
@@ -18,16 +18,16 @@ const SUNSET: HeaderName = HeaderName::from_static("sunset");
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = APITokenIssueRequest)]
-struct IssueRequest {
-    /// `user:<uuid>` or `service:<uuid>`: the caller.
+pub(super) struct IssueRequest {
+    /// `user:<uuid>` or `service:<uuid>`.
     #[schema(max_length = 44, pattern = "^(user|service):[0-9a-fA-F-]{36}$")]
-    identity_ref: String,
+    pub(super) identity_ref: String,
     /// The env segment of the token's text.
     #[schema(inline, value_type = EnvPrefix)]
-    env_prefix: String,
+    pub(super) env_prefix: String,
     /// The lifetime in seconds; 90 days when absent.
     #[schema(minimum = 1, maximum = 31_536_000)]
-    ttl_seconds: Option<i64>,
+    pub(super) ttl_seconds: Option<i64>,
 }
 
 #[derive(ToSchema)]
@@ -41,7 +41,7 @@ enum EnvPrefix {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = APITokenIssueResponse)]
-struct IssueResponse<'a> {
+pub(super) struct IssueResponse<'a> {
     id: TokenId,
     /// The token's text, shown this once.
     plaintext: &'a str,
@@ -51,7 +51,7 @@ struct IssueResponse<'a> {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = APITokenRotateResponse)]
-struct RotateResponse<'a> {
+pub(super) struct RotateResponse<'a> {
     id: TokenId,
     /// The token's new text, shown this once.
     plaintext: &'a str,
@@ -77,7 +77,7 @@ struct Summary {
 /// The whole list: an identity has few enough tokens.
 #[derive(Serialize, ToSchema)]
 #[schema(as = APITokenSummaryList)]
-struct Summaries(Vec<Summary>);
+pub(super) struct Summaries(Vec<Summary>);
 
 impl From<StoredToken> for Summary {
     fn from(token: StoredToken) -> Self {
@@ -159,29 +159,37 @@ async fn do_issue(tokens: &ApiTokens, call: &Call) -> Result<Reply, Problem> {
     check_ref(&request.identity_ref, &principal)?;
     let own_end = own_end(call)?;
     let wanted = Wanted { env_prefix: request.env_prefix, ttl_seconds: request.ttl_seconds, own_end };
-    let minted = tokens.issue(&Actor::of(call)?, principal.scope, wanted).await?;
+    issued(tokens.issue(&Actor::of(call)?, &principal, wanted).await?)
+}
+
+pub(super) fn issued(minted: Minted) -> Result<Reply, Problem> {
     let Minted { id, plaintext, env_prefix, expires_at, .. } = minted;
     let body = IssueResponse { id, plaintext: &plaintext, env_prefix, expires_at };
     Ok(Reply::json(StatusCode::CREATED, &body)?.no_store())
 }
 
 /// When the token ends that the caller came by, if it came by one.
-fn own_end(call: &Call) -> Result<Option<Timestamp>, Problem> {
+pub(super) fn own_end(call: &Call) -> Result<Option<Timestamp>, Problem> {
     Ok(match call.caller()? {
-        Authenticated::Operator { token, .. } => token.map(|(_, end)| end),
-        Authenticated::Node(_) => None,
+        Authenticated::Operator { credential: Credential::ApiToken { expires_at, .. }, .. } => Some(*expires_at),
+        Authenticated::Operator { .. } | Authenticated::Node(_) => None,
     })
+}
+
+/// Reads `user:<uuid>` or `service:<uuid>`.
+pub(super) fn parse_ref(text: &str) -> Option<Subject> {
+    let (kind, id) = text.split_once(':')?;
+    let id = id.parse().ok()?;
+    match kind {
+        "user" => Some(Subject::User(id)),
+        "service" => Some(Subject::Service(id)),
+        _ => None,
+    }
 }
 
 /// `identity_ref` must name the caller.
 fn check_ref(text: &str, principal: &Principal) -> Result<(), TokenRefusal> {
-    let (kind, id) = text.split_once(':').ok_or(TokenRefusal::Invalid("identity_ref"))?;
-    let id: plexsphere_wire::PrincipalId = id.parse().map_err(|_| TokenRefusal::Invalid("identity_ref"))?;
-    let named = match kind {
-        "user" => Subject::User(id),
-        "service" => Subject::Service(id),
-        _ => return Err(TokenRefusal::Invalid("identity_ref")),
-    };
+    let named = parse_ref(text).ok_or(TokenRefusal::Invalid("identity_ref"))?;
     if named == principal.subject { Ok(()) } else { Err(TokenRefusal::NotSelf) }
 }
 
@@ -196,12 +204,13 @@ fn list(tokens: &ApiTokens) -> Operation {
         .answers::<Summaries>(200, "The live tokens.")
         .handler(move |call| {
             let tokens = tokens.clone();
-            async move {
-                let listed = tokens.list(&Actor::of(&call)?, call.principal()?.scope).await?;
-                let body = Summaries(listed.into_iter().map(Summary::from).collect());
-                Ok(Reply::json(StatusCode::OK, &body)?.no_store())
-            }
+            async move { listed(tokens.list(&Actor::of(&call)?, &call.principal()?).await?) }
         })
+}
+
+pub(super) fn listed(tokens: Vec<StoredToken>) -> Result<Reply, Problem> {
+    let body = Summaries(tokens.into_iter().map(Summary::from).collect());
+    Ok(Reply::json(StatusCode::OK, &body)?.no_store())
 }
 
 fn revoke(tokens: &ApiTokens) -> Operation {
@@ -219,13 +228,13 @@ fn revoke(tokens: &ApiTokens) -> Operation {
             let tokens = tokens.clone();
             async move {
                 let id = token_id(&call)?;
-                tokens.revoke(&Actor::of(&call)?, call.principal()?.scope, id).await?;
+                tokens.revoke(&Actor::of(&call)?, &call.principal()?, id).await?;
                 Ok(Reply::empty(StatusCode::NO_CONTENT).no_store())
             }
         })
 }
 
-fn token_id(call: &Call) -> Result<TokenId, TokenRefusal> {
+pub(super) fn token_id(call: &Call) -> Result<TokenId, TokenRefusal> {
     call.params.text("id").parse().map_err(|_| TokenRefusal::NotFound)
 }
 
@@ -250,7 +259,10 @@ fn rotate(tokens: &ApiTokens) -> Operation {
 
 async fn do_rotate(tokens: &ApiTokens, call: &Call) -> Result<Reply, Problem> {
     let id = token_id(call)?;
-    let minted = tokens.rotate(&Actor::of(call)?, call.principal()?.scope, (id, own_end(call)?)).await?;
+    rotated(tokens.rotate(&Actor::of(call)?, &call.principal()?, (id, own_end(call)?)).await?)
+}
+
+pub(super) fn rotated(minted: Minted) -> Result<Reply, Problem> {
     let Minted { id, plaintext, env_prefix, expires_at, rotation_deadline } = minted;
     let rotation_deadline = rotation_deadline.unwrap_or(expires_at);
     let body = RotateResponse { id, plaintext: &plaintext, env_prefix, expires_at, rotation_deadline };
@@ -287,6 +299,12 @@ async fn do_whoami(tokens: &ApiTokens, call: &Call) -> Result<Reply, Problem> {
         PrincipalScope::Domain(domain) => (ScopeWord::Domain, Some(domain)),
     };
     let subject = principal.subject.uuid().to_string();
-    let body = Whoami { principal_type, principal_scope, subject, domain_id, email, acr: None, amr: None };
+    let assurance = match call.caller()? {
+        Authenticated::Operator { credential, .. } => credential.assurance(),
+        Authenticated::Node(_) => None,
+    };
+    let acr = assurance.and_then(|assurance| assurance.acr.clone());
+    let amr = assurance.map(|assurance| assurance.amr.clone()).filter(|methods| !methods.is_empty());
+    let body = Whoami { principal_type, principal_scope, subject, domain_id, email, acr, amr };
     Ok(Reply::json(StatusCode::OK, &body)?.no_store())
 }

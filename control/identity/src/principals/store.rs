@@ -34,6 +34,10 @@ pub(super) const STATEMENTS: &[&str] = &[
     INSERT_USER,
     GRANT_ADMIN,
     REVOKE_ADMIN,
+    REVOKE_ADMIN_UNLESS_LAST,
+    USER_STANDS,
+    SERVICE_STANDS,
+    DOMAIN_STANDS,
     BOOTSTRAP_LOCK,
 ];
 
@@ -87,6 +91,12 @@ const INSERT_USER: &str = "INSERT INTO identity.users (id, issuer, external_subj
 const GRANT_ADMIN: &str = "INSERT INTO identity.platform_admins (user_id, granted_at) VALUES ($1, $2)
     ON CONFLICT DO NOTHING";
 const REVOKE_ADMIN: &str = "DELETE FROM identity.platform_admins WHERE user_id = $1";
+// Under the bootstrap lock: two revocations at once cannot leave nobody.
+const REVOKE_ADMIN_UNLESS_LAST: &str = "DELETE FROM identity.platform_admins WHERE user_id = $1
+    AND EXISTS (SELECT FROM identity.platform_admins WHERE user_id <> $1)";
+const USER_STANDS: &str = "SELECT id FROM identity.users WHERE id = $1 FOR KEY SHARE";
+const SERVICE_STANDS: &str = "SELECT id FROM identity.service_identities WHERE id = $1 FOR KEY SHARE";
+const DOMAIN_STANDS: &str = "SELECT id FROM identity.domains WHERE id = $1 FOR KEY SHARE";
 const BOOTSTRAP_LOCK: &str = "SELECT pg_advisory_xact_lock(7235419221103001)";
 
 fn timestamp(row: &PgRow, name: &str) -> Result<Timestamp, sqlx::Error> {
@@ -297,4 +307,29 @@ pub(super) async fn insert_platform_user(
 pub(super) async fn grant_admin(tx: &mut Tx, user: PrincipalId, now: Timestamp) -> Result<(), Fault> {
     sqlx::query(GRANT_ADMIN).bind(user.uuid()).bind(now.inner()).execute(&mut **tx).await?;
     Ok(())
+}
+
+/// Takes the administration of the platform away from a User; `false` when nobody else has it.
+pub(super) async fn revoke_admin(tx: &mut Tx, user: PrincipalId) -> Result<bool, Fault> {
+    sqlx::query(BOOTSTRAP_LOCK).execute(&mut **tx).await?;
+    if !is_admin(&mut **tx, user).await? {
+        return Ok(true);
+    }
+    let query = sqlx::query(REVOKE_ADMIN_UNLESS_LAST).bind(user.uuid());
+    Ok(query.execute(&mut **tx).await?.rows_affected() == 1)
+}
+
+/// Whether a person or service identity exists, held until the transaction ends.
+pub(super) async fn principal_stands(tx: &mut Tx, subject: Subject) -> Result<bool, Fault> {
+    let statement = match subject {
+        Subject::User(_) => USER_STANDS,
+        Subject::Service(_) => SERVICE_STANDS,
+        Subject::Node(_) | Subject::System(_) => return Ok(false),
+    };
+    Ok(sqlx::query(statement).bind(subject.uuid()).fetch_optional(&mut **tx).await?.is_some())
+}
+
+/// Whether a Domain exists, held until the transaction ends.
+pub(super) async fn lock_domain(tx: &mut Tx, domain: DomainId) -> Result<bool, Fault> {
+    Ok(sqlx::query(DOMAIN_STANDS).bind(domain.uuid()).fetch_optional(&mut **tx).await?.is_some())
 }

@@ -136,9 +136,7 @@ async fn whoever_manages_a_domain_tends_the_tokens_of_its_principals_and_no_othe
     let grants = Grants::seat(&mut world);
     let (own, other) = (world.domain("own", "10.0.0.0/8").await, world.domain("other", "11.0.0.0/8").await);
     let manager = caller(&world, &grants, Some(&own)).await;
-    let reader = caller(&world, &grants, Some(&own)).await;
     grants.give(&manager, "manage", format!("domain:{own}"));
-    grants.give(&reader, "read", format!("domain:{own}"));
     let person = format!("user:{}", user(&world, Some(&own)).await);
     let robot = format!("service:{}", service(&world, &own).await);
     let mut tokens = Vec::new();
@@ -190,20 +188,31 @@ async fn whoever_manages_a_domain_tends_the_tokens_of_its_principals_and_no_othe
             assert_eq!(refused.refusal(), (404, "api_token_not_found"), "{method} {id}");
         }
     }
-    for (method, path, body) in [
-        ("POST", "/v1/admin/tokens".to_owned(), Some(wanted(&person))),
-        ("GET", format!("/v1/admin/tokens?identity_ref={person}"), None),
-        ("DELETE", format!("/v1/admin/tokens/{}", tokens[0]), None),
-        ("POST", format!("/v1/admin/tokens/{}/rotate", tokens[0]), None),
-    ] {
-        let refused = as_caller(&world, &reader, method, &path, body).await;
-        assert_eq!(refused.refusal(), (403, "permission_denied"), "{method} {path}");
-        assert_eq!(refused.body["reason"], "insufficient_relation");
-    }
     for id in &tokens {
         let rotated = as_caller(&world, &manager, "POST", &format!("/v1/admin/tokens/{id}/rotate"), None).await;
         assert_eq!(rotated.status, 200, "{}", rotated.body);
         assert_eq!(as_caller(&world, &manager, "DELETE", &format!("/v1/admin/tokens/{id}"), None).await.status, 204);
+    }
+}
+
+#[tokio::test]
+async fn whoever_reaches_a_domain_without_managing_it_is_told_so() {
+    let mut world = world().await;
+    let grants = Grants::seat(&mut world);
+    let domain = world.domain("own", "10.0.0.0/8").await;
+    let reader = caller(&world, &grants, Some(&domain)).await;
+    grants.give(&reader, "read", format!("domain:{domain}"));
+    let person = format!("user:{}", user(&world, Some(&domain)).await);
+    let id = world.post("/v1/admin/tokens", wanted(&person)).await.text("id");
+    for (method, path, body) in [
+        ("POST", "/v1/admin/tokens".to_owned(), Some(wanted(&person))),
+        ("GET", format!("/v1/admin/tokens?identity_ref={person}"), None),
+        ("DELETE", format!("/v1/admin/tokens/{id}"), None),
+        ("POST", format!("/v1/admin/tokens/{id}/rotate"), None),
+    ] {
+        let refused = as_caller(&world, &reader, method, &path, body).await;
+        assert_eq!(refused.refusal(), (403, "permission_denied"), "{method} {path}");
+        assert_eq!(refused.body["reason"], "insufficient_relation");
     }
 }
 

@@ -1,15 +1,25 @@
 //! The identity context against a real PostgreSQL, with the real mesh, signing and audit contexts.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test reports by failing")]
 
+mod admin_tokens;
+mod bindings;
+mod bindings_races;
+mod bindings_scope;
 mod burst;
+mod callers;
 mod enrolment;
+mod groups;
+mod groups_engine;
+mod groups_nesting;
+mod groups_seams;
 mod outage;
 mod principals;
 mod refusals;
 mod residence;
+mod rows;
+mod signin;
 mod statements;
 mod tenancy;
-mod world;
 mod tenancy_domains;
 mod tenancy_engine;
 mod tenancy_identities;
@@ -17,3 +27,4 @@ mod tenancy_invitations;
 mod tenancy_projects;
 mod tenancy_rig;
 mod tuples;
+mod world;

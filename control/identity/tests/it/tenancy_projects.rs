@@ -280,3 +280,37 @@ async fn nothing_is_made_whose_place_cannot_be_written() {
         assert_eq!(world.count(sql).await, one, "{sql}");
     }
 }
+
+#[tokio::test]
+async fn edges_that_are_missing_are_written_anew_and_nothing_else_is_touched() {
+    let world = world().await;
+    let pool = world.database.pool();
+    let domain = world.domain("acme", "100.64.0.0/10").await;
+    let project = world.project(&domain, "one", None).await;
+    let resource = world.resource(&project, "vm", "host").await;
+    let (_, token) = world.token(&project, "node").await;
+    assert_eq!(world.register(demand(&project, "host", &token, 1)).await.status, 201);
+    let service = json!({ "display_name": "s", "subject": "s", "audience": "a", "federation_kind": "api_token" });
+    assert_eq!(world.post(&format!("/v1/domains/{domain}/service-identities"), service).await.status, 201);
+    let all =
+        "SELECT object || '#' || relation || '@' || subject || '#' || subject_relation || coalesce(domain_id::text, '')
+        FROM public.recorded_tuples ORDER BY 1";
+    let read = async || -> Vec<String> { sqlx::query_scalar(all).fetch_all(&pool).await.unwrap() };
+    let repair = world.identity.tuple_repair();
+    repair.repair_once().await.unwrap();
+    let whole = read().await;
+    for tuple in
+        [format!("project:{project}#parent@domain:{domain}"), format!("resource:{resource}#parent@project:{project}")]
+    {
+        assert!(whole.iter().any(|there| there.starts_with(&tuple)), "{tuple} {whole:?}");
+    }
+    let lost = "DELETE FROM public.recorded_tuples WHERE relation IN ('parent', 'tenant', 'node')";
+    assert!(sqlx::query(lost).execute(&pool).await.unwrap().rows_affected() >= 7);
+    assert!(repair.repair_once().await.unwrap() >= 7);
+    assert_eq!(read().await, whole);
+    // What has ended gets no edge.
+    assert_eq!(world.delete(&format!("/v1/resources/{resource}")).await.status, 204);
+    repair.repair_once().await.unwrap();
+    let left = read().await;
+    assert!(!left.iter().any(|tuple| tuple.contains(&resource) || tuple.contains("node:")), "{left:?}");
+}

@@ -8,14 +8,18 @@ use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use plexsphere_audit::{AuditKey, PgAuditLog};
-use plexsphere_identity::{Deps, DirectoryFlush, Identity, IdentityConfig, TokenPepper};
+use plexsphere_identity::{
+    ClientSecrets, Deps, DirectoryFlush, Identity, IdentityConfig, Secret, SecretFault, TokenPepper,
+};
 use plexsphere_kernel::http::pipeline::Throttle;
+use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
 use plexsphere_kernel::http::{Gates, serve};
 use plexsphere_kernel::paging::CursorCodec;
 use plexsphere_kernel::{AuditLog, Clock, Database, KekRing, Probes};
 use plexsphere_mesh::{Blocks, Mesh, MeshConfig, MeshParts};
+use plexsphere_oidc::{Fetch, FetchSettings, Providers, Reach, SpiffeBundles};
 use plexsphere_signing::{Signing, SigningConfig, SigningParts};
-use plexsphere_testkit::TestDatabase;
+use plexsphere_testkit::{TestDatabase, TestOpenId};
 use plexsphere_wire::Timestamp;
 use serde_json::{Value, json};
 use sqlx::migrate::Migrator;
@@ -23,12 +27,18 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
+use crate::tuples::{RecordedTuples, SomeGrants};
+
 pub(crate) static MIGRATOR: &Migrator = &plexsphere_kernel::MIGRATOR;
 
 /// A clock that a test moves.
 pub(crate) struct Hand(std::sync::Mutex<Timestamp>);
 
 impl Hand {
+    pub(crate) fn set(&self, to: Timestamp) {
+        *self.0.lock().unwrap() = to;
+    }
+
     pub(crate) fn advance(&self, by: Duration) {
         let mut now = self.0.lock().unwrap();
         *now = now.plus(by);
@@ -38,6 +48,16 @@ impl Hand {
 impl Clock for Hand {
     fn now(&self) -> Timestamp {
         *self.0.lock().unwrap()
+    }
+}
+
+/// Every reference names the secret of the tests' identity provider, but one that names nothing.
+struct ProvidersSecret;
+
+#[async_trait::async_trait]
+impl ClientSecrets for ProvidersSecret {
+    async fn resolve(&self, reference: &str) -> Result<Secret, SecretFault> {
+        if reference == "env:NOTHING" { Err(SecretFault::Missing) } else { Ok(Secret::new(TestOpenId::CLIENT_SECRET)) }
     }
 }
 
@@ -62,6 +82,8 @@ pub(crate) struct World {
     pub(crate) database: TestDatabase,
     pub(crate) db: Database,
     pub(crate) clock: Arc<Hand>,
+    /// What the world is made of, for another one over the same database.
+    pub(crate) deps: Deps,
     pub(crate) identity: Arc<Identity>,
     pub(crate) router: Router,
     pub(crate) admin: String,
@@ -129,35 +151,41 @@ async fn build(
         },
     );
     let signing = signing(&db, &audit, &clock).await;
+    let reach = FetchSettings { plain_http: true, reach: Reach::Loopback, ..FetchSettings::default() };
+    let fetch = Fetch::new(reach).unwrap();
     let mut config = IdentityConfig { register_burst: 10_000, ..IdentityConfig::new(DEPLOYMENT) };
     change(&mut config);
-    let identity = Arc::new(Identity::new(
-        &config,
-        Deps {
-            db: db.clone(),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            audit: Arc::clone(&audit),
-            mesh: mesh.membership(),
-            signing,
-            kek: Arc::clone(&kek),
-            pepper: TokenPepper::new([9; 32]),
-            cursors: CursorCodec::new([3; 32], None),
-            flush,
-        },
-    ));
+    let deps = Deps {
+        db: db.clone(),
+        clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        audit: Arc::clone(&audit),
+        tuples: Arc::new(RecordedTuples::over(&database.pool()).await),
+        grants: Arc::new(SomeGrants),
+        mesh: mesh.membership(),
+        signing,
+        kek: Arc::clone(&kek),
+        pepper: TokenPepper::new([9; 32]),
+        cursors: CursorCodec::new([3; 32], None),
+        providers: Arc::new(Providers::new(fetch.clone())),
+        bundles: Some(Arc::new(SpiffeBundles::new(fetch))),
+        client_secrets: Arc::new(ProvidersSecret),
+        flush,
+    };
+    let identity = Arc::new(Identity::new(&config, deps.clone()));
     let gates = Arc::new(Gates {
         authenticator: identity.authenticator(),
         authorizer: identity.authorizer(),
         audit: identity.denials(),
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         throttle: Throttle::default(),
+        origins: AllowedOrigins::parse(["https://plexsphere.test"]).unwrap(),
     });
     let mut operations = identity.operations();
     operations.extend(mesh.operations());
     let router = serve(operations, &gates);
     let day = Duration::from_secs(30 * 86_400);
     let admin = identity.first_administrator().ensure("dev", day, clock.now()).await.unwrap().unwrap();
-    World { database, db, clock, identity, router, admin: admin.as_str().to_owned() }
+    World { database, db, clock, deps, identity, router, admin: admin.as_str().to_owned() }
 }
 
 async fn signing(db: &Database, audit: &Arc<dyn AuditLog>, clock: &Arc<Hand>) -> Arc<Signing> {

@@ -49,7 +49,10 @@ impl PathParams {
 
 /// The query string. Unknown parameters are ignored; a repeated single-valued one is refused where it is read.
 #[derive(Clone, Debug, Default)]
-pub struct Query(Vec<(String, String)>);
+pub struct Query {
+    raw: String,
+    pairs: Vec<(String, String)>,
+}
 
 impl Query {
     /// Reads `a=b&c=d` with percent escapes and `+` for a space.
@@ -59,15 +62,17 @@ impl Query {
             let spaced = part.replace('+', " ");
             percent_decode(&spaced)
         };
-        Self(
-            text.split('&')
-                .filter(|pair| !pair.is_empty())
-                .map(|pair| {
-                    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    (decode(name), decode(value))
-                })
-                .collect(),
-        )
+        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(name), decode(value))
+        });
+        Self { raw: text.to_owned(), pairs: pairs.collect() }
+    }
+
+    /// The query as it came, for whoever has a reader of its own.
+    #[must_use]
+    pub fn raw(&self) -> &str {
+        &self.raw
     }
 
     /// The value of a single-valued parameter.
@@ -75,7 +80,7 @@ impl Query {
     /// # Errors
     /// A Problem with `code` when it stands more than once.
     pub fn one(&self, name: &str, code: Code) -> Result<Option<&str>, Problem> {
-        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let mut values = self.pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let first = values.next();
         if values.next().is_some() {
             return Err(Problem::new(code, format!("The query parameter `{name}` stands more than once.")));

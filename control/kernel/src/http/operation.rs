@@ -24,6 +24,8 @@ pub enum Scheme {
     Node,
     /// By either.
     OperatorOrNode,
+    /// As an operator where there is a credential, which the handler looks at; none is needed, and a bad one is as none.
+    OperatorIfAny,
 }
 
 /// Where the object of a gate is found.
@@ -164,6 +166,8 @@ pub struct Operation {
     pub successes: Vec<SuccessBody>,
     /// The operation's own codes beside the global ones.
     pub problems: Vec<Code>,
+    /// Headers that every answer has, refusals included.
+    pub fixed_headers: Vec<(http::HeaderName, http::HeaderValue)>,
     /// Schemas that the document needs for this operation.
     pub schemas: Vec<(String, RefOr<Schema>)>,
     pub(super) handler: Handler,
@@ -212,6 +216,7 @@ impl Operation {
                 documented_body: None,
                 successes: Vec::new(),
                 problems: Vec::new(),
+                fixed_headers: Vec::new(),
                 schemas: Vec::new(),
                 handler: Arc::new(|_| Box::pin(async { Err(Problem::internal()) })),
             },
@@ -233,6 +238,13 @@ impl OperationBuilder {
     #[must_use]
     pub fn scheme(mut self, scheme: Scheme) -> Self {
         self.operation.scheme = scheme;
+        self
+    }
+
+    /// A header of every answer, refusals included; one name may stand more than once.
+    #[must_use]
+    pub fn always_sets(mut self, name: http::HeaderName, value: http::HeaderValue) -> Self {
+        self.operation.fixed_headers.push((name, value));
         self
     }
 

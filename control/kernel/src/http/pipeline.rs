@@ -1,5 +1,5 @@
-//! The gates, in their one order: transport → throttle → authentication → own Node → path ids → authorisation → body →
-//! handler. Each answers before the next one runs.
+//! The gates, in their one order: transport → throttle → authentication → forged requests → own Node → path ids →
+//! authorisation → body → handler. Each answers before the next one runs.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -26,9 +26,14 @@ use crate::{
 };
 
 mod body;
+pub mod cookies;
+pub mod csrf;
 mod throttle;
 
 pub use throttle::Throttle;
+
+/// The cookie of a browser session: the session's id, or an API token.
+pub const SESSION_COOKIE: &str = "plexsphere_session";
 
 /// How long a handler may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -57,6 +62,8 @@ pub struct Gates {
     pub clock: Arc<dyn Clock>,
     /// The per-address throttle of anonymous operations.
     pub throttle: Throttle,
+    /// Which pages may change things by cookie.
+    pub origins: csrf::AllowedOrigins,
 }
 
 impl Gates {
@@ -159,6 +166,7 @@ async fn run(
     let Ok(params) = params else {
         return respond(Err(Problem::new(Code::NotFound, "There is no such route.")), &path, &correlation);
     };
+    let fixed = operation.fixed_headers.clone();
     let params = PathParams(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect());
     let work = pass(operation, gates, &parts, params, body, correlation.clone());
     let outcome = tokio::time::timeout(DEADLINE, AssertUnwindSafe(work).catch_unwind()).await;
@@ -173,7 +181,11 @@ async fn run(
             Err(Problem::new(Code::DatastoreUnavailable, "The service is temporarily unable to answer; try again."))
         }
     };
-    respond(result, &path, &correlation)
+    let mut response = respond(result, &path, &correlation);
+    for (name, value) in fixed {
+        response.headers_mut().append(name, value);
+    }
+    response
 }
 
 async fn pass(
@@ -196,7 +208,7 @@ async fn pass(
         throttle.admit(client.ip.as_deref().unwrap_or(""), now)?;
     }
     let context = RequestContext { ip: client.ip.clone(), user_agent: client.user_agent.clone() };
-    let caller = authenticate(&operation, &gates, &parts.headers, (&correlation_id, &context)).await?;
+    let caller = authenticate(&operation, &gates, parts, (&correlation_id, &context)).await?;
     let mut call = Call {
         correlation_id,
         now,
@@ -226,15 +238,32 @@ async fn pass(
 async fn authenticate(
     operation: &Operation,
     gates: &Gates,
-    headers: &HeaderMap,
-    (correlation_id, context): (&CorrelationId, &RequestContext),
+    parts: &request::Parts,
+    origin: (&CorrelationId, &RequestContext),
 ) -> Result<Option<Authenticated>, Problem> {
-    if operation.scheme == Scheme::Anonymous {
+    if matches!(operation.scheme, Scheme::Anonymous | Scheme::OperatorIfAny) {
         return Ok(None);
     }
+    // A header that is there is what the caller means; a good cookie does not mend a bad one.
+    if parts.headers.contains_key(AUTHORIZATION) || operation.scheme == Scheme::Node {
+        return by_bearer(operation, gates, &parts.headers, origin).await.map(Some);
+    }
+    let caller = by_cookie(gates, &parts.headers).await?;
+    if !parts.method.is_safe() {
+        gates.origins.check(&parts.headers)?;
+    }
+    Ok(Some(caller))
+}
+
+async fn by_bearer(
+    operation: &Operation,
+    gates: &Gates,
+    headers: &HeaderMap,
+    (correlation_id, context): (&CorrelationId, &RequestContext),
+) -> Result<Authenticated, Problem> {
     let missing = match operation.scheme {
         Scheme::Node => Code::Unauthorized,
-        Scheme::Anonymous | Scheme::Operator | Scheme::OperatorOrNode => Code::Unauthenticated,
+        Scheme::Anonymous | Scheme::Operator | Scheme::OperatorOrNode | Scheme::OperatorIfAny => Code::Unauthenticated,
     };
     let refuse = || Problem::new(missing, "A valid credential is needed.");
     let bearer = headers
@@ -246,13 +275,22 @@ async fn authenticate(
         .filter(|token| !token.is_empty())
         .ok_or_else(refuse)?;
     let is_node = bearer.starts_with("nsk_");
-    let caller = match operation.scheme {
-        Scheme::Node => gates.authenticator.node_of(bearer, correlation_id, context).await?,
-        Scheme::OperatorOrNode if is_node => gates.authenticator.node_of(bearer, correlation_id, context).await?,
-        Scheme::Operator if is_node => return Err(refuse()),
-        Scheme::Anonymous | Scheme::Operator | Scheme::OperatorOrNode => gates.authenticator.operator(bearer).await?,
-    };
-    Ok(Some(caller))
+    match operation.scheme {
+        Scheme::Node => gates.authenticator.node_of(bearer, correlation_id, context).await,
+        Scheme::OperatorOrNode if is_node => gates.authenticator.node_of(bearer, correlation_id, context).await,
+        Scheme::Operator if is_node => Err(refuse()),
+        Scheme::Anonymous | Scheme::Operator | Scheme::OperatorOrNode | Scheme::OperatorIfAny => {
+            gates.authenticator.operator(bearer).await
+        }
+    }
+}
+
+async fn by_cookie(gates: &Gates, headers: &HeaderMap) -> Result<Authenticated, Problem> {
+    match cookies::cookie(headers, SESSION_COOKIE).filter(|value| !value.is_empty()) {
+        Some(token) if token.starts_with("psk_") => gates.authenticator.operator(token).await,
+        Some(id) => gates.authenticator.session(id).await,
+        None => Err(Problem::new(Code::Unauthenticated, "A valid credential is needed.")),
+    }
 }
 
 async fn authorize(operation: &Operation, call: &Call) -> Result<(), Problem> {

@@ -10,11 +10,12 @@ use serde::Deserialize;
 use tower::ServiceExt as _;
 
 use super::pipeline::Throttle;
+use super::pipeline::csrf::AllowedOrigins;
 use super::*;
 use crate::authz::AuthzUnavailable;
 use crate::{
-    AuditLog, AuditRecord, Authenticated, Authenticator, Authorizer, Clock, Decision, Fault, ObjectRef, Principal,
-    PrincipalScope, Subject, Tx,
+    Assurance, AuditLog, AuditRecord, Authenticated, Authenticator, Authorizer, Clock, Credential, Decision, Fault,
+    ObjectRef, Principal, PrincipalScope, Subject, Tx,
 };
 
 struct Fixed;
@@ -32,7 +33,12 @@ impl Authenticator for Fixed {
             return Err(Problem::new(Code::Unauthenticated, "no"));
         }
         let subject = Subject::User(PrincipalId::mint(self.now()));
-        Ok(Authenticated::Operator { principal: Principal { subject, scope: PrincipalScope::Platform }, token: None })
+        let principal = Principal { subject, scope: PrincipalScope::Platform };
+        Ok(Authenticated::Operator { principal, credential: Credential::AccessToken(Assurance::default()) })
+    }
+
+    async fn session(&self, id: &str) -> Result<Authenticated, Problem> {
+        if id == "live" { self.operator("psk_good").await } else { self.operator(id).await }
     }
 
     async fn node(&self, _: &str) -> Result<Authenticated, Problem> {
@@ -98,6 +104,7 @@ fn router(rows: &Arc<Rows>) -> axum::Router {
         audit: Arc::clone(rows) as Arc<dyn AuditLog>,
         clock: Arc::new(Fixed),
         throttle: Throttle::default(),
+        origins: AllowedOrigins::parse(["https://console.example.org"]).unwrap(),
     });
     let on = |relation| Gate::on(relation, "domain", "id", Code::InvalidDomainId);
     serve(
@@ -166,6 +173,44 @@ async fn gates_answer_in_their_order() {
     for (path, bearer, body, status, code) in table {
         let answer = post(path, *bearer, (*body).to_owned()).await;
         assert_eq!((answer.status, answer.code.as_str()), (*status, *code), "{path} {bearer:?} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_authenticates_but_changes_things_for_pages_that_prove_themselves_only() {
+    let managed = format!("/managed/{ID}");
+    let rows = Arc::new(Rows::default());
+    let pair = "; plexsphere_csrf=t0ken";
+    let origin = ("origin", "https://console.example.org");
+    let token = ("x-plexsphere-csrf", "t0ken");
+    for (cookie, headers, status, code) in [
+        (format!("plexsphere_session=live{pair}"), vec![origin, token], 200, ""),
+        (format!("plexsphere_session=psk_good{pair}"), vec![origin, token], 200, ""),
+        (format!("plexsphere_session=dead{pair}"), vec![origin, token], 401, "unauthenticated"),
+        (format!("plexsphere_session=nsk_plexd_x{pair}"), vec![origin, token], 401, "unauthenticated"),
+        ("plexsphere_session=".to_owned(), vec![origin, token], 401, "unauthenticated"),
+        ("plexsphere_session=live; plexsphere_session=live".to_owned(), vec![origin], 401, "unauthenticated"),
+        (format!("plexsphere_session=live{pair}"), vec![token], 403, "csrf_origin_mismatch"),
+        (format!("plexsphere_session=live{pair}"), vec![origin], 403, "csrf_token_mismatch"),
+        (format!("plexsphere_session=psk_good{pair}"), vec![origin], 403, "csrf_token_mismatch"),
+        (
+            format!("plexsphere_session=live{pair}"),
+            vec![origin, token, ("authorization", "Bearer x")],
+            401,
+            "unauthenticated",
+        ),
+        (format!("plexsphere_session=live{pair}"), vec![origin, token, ("authorization", "")], 401, "unauthenticated"),
+        ("plexsphere_session=dead".to_owned(), vec![("authorization", "Bearer psk_good")], 200, ""),
+    ] {
+        let mut request = Request::post(&managed).header("content-type", "application/json").header("cookie", &cookie);
+        for (name, value) in &headers {
+            request = request.header(*name, *value);
+        }
+        let response = router(&rows).oneshot(request.body(Body::from(GOOD)).unwrap()).await.unwrap();
+        let got = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((got, value["code"].as_str().unwrap_or("")), (status, code), "{cookie} {headers:?}");
     }
 }
 

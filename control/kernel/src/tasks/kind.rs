@@ -96,10 +96,18 @@ kinds! {
     AllocationSweeper = "allocation-sweeper", Drop, Retry, None;
     /// Retires rotated secrets, and removes API tokens long past their end.
     ApiTokenSweeper = "api-token-sweeper", Drop, Retry, None;
+    /// Removes sessions and access tokens that ended.
+    SessionSweeper = "session-sweeper", Drop, Retry, None;
+    /// Removes sign-ins and device flows that ended.
+    AuthFlowSweeper = "auth-flow-sweeper", Drop, Retry, None;
+    /// Asks every identity provider for its documents.
+    IdpHealthProbe = "idp-health-probe", Drop, Retry, None;
     /// Removes bootstrap tokens long past their end.
     BootstrapTokenSweeper = "bootstrap-token-sweeper", Drop, Retry, None;
     /// Ends invitations whose time is over.
     InvitationExpirySweeper = "invitation-expiry-sweeper", Drop, RetryUnready, Some("invitation-expiry-sweeper");
+    /// Writes edges of the tree that are missing among the relation tuples.
+    TenancyTupleRepair = "tenancy-tuple-repair", Drop, Retry, None;
     /// Removes Node Secret Keys that were revoked long ago.
     NskRevokedSweeper = "nsk-revoked-sweeper", Drop, Retry, None;
 }

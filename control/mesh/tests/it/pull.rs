@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use plexsphere_kernel::authz::AuthzUnavailable;
 use plexsphere_kernel::http::pipeline::Throttle;
+use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
 use plexsphere_kernel::http::{Gates, serve};
 use plexsphere_kernel::principal::NodePlace;
 use plexsphere_kernel::{
-    AuditLog, AuditRecord, Authenticated, Authenticator, Authorizer, Clock as _, Decision, Fault, ObjectRef, Principal,
-    PrincipalScope, Subject, Tx,
+    Assurance, AuditLog, AuditRecord, Authenticated, Authenticator, Authorizer, Clock as _, Credential, Decision,
+    Fault, ObjectRef, Principal, PrincipalScope, Subject, Tx,
 };
 use plexsphere_mesh::{Blocks, PolicyBlock, Puller, ReadRefusal, SessionsBlock};
 use plexsphere_testkit::logs;
-use plexsphere_wire::{DenialReason, NodeId, PrincipalId, Problem, ResourceId};
+use plexsphere_wire::{Code, DenialReason, NodeId, PrincipalId, Problem, ResourceId};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tower::ServiceExt as _;
@@ -179,7 +180,14 @@ impl Authenticator for Callers {
     async fn operator(&self, bearer: &str) -> Result<Authenticated, Problem> {
         let id = if bearer == "admin" { 1 } else { 2 };
         let subject = Subject::User(PrincipalId::from_uuid(uuid::Uuid::from_u128(id)));
-        Ok(Authenticated::Operator { principal: Principal { subject, scope: PrincipalScope::Platform }, token: None })
+        Ok(Authenticated::Operator {
+            principal: Principal { subject, scope: PrincipalScope::Platform },
+            credential: Credential::AccessToken(Assurance::default()),
+        })
+    }
+
+    async fn session(&self, _: &str) -> Result<Authenticated, Problem> {
+        Err(Problem::new(Code::Unauthenticated, "no"))
     }
 
     async fn node(&self, bearer: &str) -> Result<Authenticated, Problem> {
@@ -226,6 +234,7 @@ async fn call(world: &World, path: &str, bearer: &str) -> (u16, Option<String>, 
         audit: callers,
         clock: world.clock.clone(),
         throttle: Throttle::new(1, 1_000),
+        origins: AllowedOrigins::default(),
     });
     let request = http::Request::get(path)
         .header("authorization", format!("Bearer {bearer}"))

@@ -74,6 +74,12 @@ async fn hot_statements_walk_their_index() {
             "EXPLAIN DELETE FROM rebac.tuples WHERE subject_id = gen_random_uuid() AND subject_kind = 'user'",
             "tuples_by_subject",
         ),
+        (
+            "EXPLAIN DELETE FROM rebac.tuples t USING unnest(ARRAY['node'], ARRAY[gen_random_uuid()]) AS gone (kind, id)
+             WHERE (t.object_id = gone.id AND t.object_kind = gone.kind)
+                OR (t.subject_id = gone.id AND t.subject_kind = gone.kind)",
+            "BitmapOr",
+        ),
         ("EXPLAIN SELECT * FROM rebac.changes WHERE scope = gen_random_uuid() AND generation > 7", "changes_pkey"),
         ("EXPLAIN SELECT * FROM rebac.changes WHERE changed_at < now() ORDER BY changed_at LIMIT 9", "changes_by_age"),
     ] {

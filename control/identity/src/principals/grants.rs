@@ -1,0 +1,173 @@
+//! Rights that no operation grants: on the platform, and of an administrator in a Domain that has lost all of its own.
+//! Whoever reaches the database with control's keys may give them; each grant is on the audit log.
+
+use std::sync::Arc;
+
+use plexsphere_kernel::{AuditLog, Database, Fault, ObjectRef, RelationTuple, Subject, TupleWriter, Tx};
+use plexsphere_wire::{DomainId, PrincipalId};
+
+use super::bootstrap::FirstAdministrator;
+use super::cache::Cache;
+use super::store;
+use crate::journal::{Actor, Journal};
+use crate::pepper::TokenPepper;
+
+/// A right on the platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlatformRight {
+    /// Everything on the platform, and nothing inside Domains that others made.
+    Admin,
+    /// Running it.
+    Operator,
+    /// Reading its audit log; no other right implies it.
+    Auditor,
+    /// Reading it.
+    Reader,
+}
+
+impl PlatformRight {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Admin, Self::Operator, Self::Auditor, Self::Reader];
+
+    /// The relation that carries it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+            Self::Auditor => "auditor",
+            Self::Reader => "reader",
+        }
+    }
+
+    /// Reads the word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|right| right.as_str() == word)
+    }
+}
+
+/// Why a right is not given or taken.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantRefusal {
+    /// There is no such person or service identity.
+    #[error("there is no such user or service identity")]
+    UnknownPrincipal,
+    /// There is no such Domain.
+    #[error("there is no such domain")]
+    UnknownDomain,
+    /// The platform would be left without an administrator.
+    #[error("the last administrator of the platform stays")]
+    LastAdministrator,
+    /// Something broke.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Gives and takes those rights.
+#[derive(Clone)]
+pub struct PlatformGrants {
+    db: Database,
+    journal: Journal,
+    tuples: Arc<dyn TupleWriter>,
+    first_administrator: FirstAdministrator,
+}
+
+impl PlatformGrants {
+    /// Over the database of an installation, with the key of its token digests.
+    #[must_use]
+    pub fn new(db: Database, audit: Arc<dyn AuditLog>, tuples: Arc<dyn TupleWriter>, pepper: TokenPepper) -> Self {
+        let journal = Journal::new(audit);
+        let first_administrator = FirstAdministrator {
+            db: db.clone(),
+            journal: journal.clone(),
+            pepper,
+            cache: Arc::new(Cache::new()),
+            tuples: Arc::clone(&tuples),
+        };
+        Self { db, journal, tuples, first_administrator }
+    }
+
+    /// Gives a right on the platform; one that is held already stays as it is. The first second administrator closes the
+    /// door of the bootstrap token.
+    ///
+    /// # Errors
+    /// [`GrantRefusal`].
+    pub async fn grant(&self, actor: &Actor, right: PlatformRight, to: Subject) -> Result<(), GrantRefusal> {
+        let mut tx = self.db.begin().await?;
+        let tuple = RelationTuple::new(ObjectRef::platform(), right.as_str(), principal(&mut tx, to).await?);
+        match (right, to) {
+            (PlatformRight::Admin, Subject::User(user)) => {
+                self.first_administrator.succeed(&mut tx, user, actor).await?;
+            }
+            _ => {
+                self.tuples.write(&mut tx, None, &[tuple]).await?;
+                self.note(&mut tx, actor, None, "platform.grant").await?;
+            }
+        }
+        tx.commit().await.map_err(Fault::from)?;
+        Ok(())
+    }
+
+    /// Takes a right on the platform away.
+    ///
+    /// # Errors
+    /// [`GrantRefusal`]; the last person who administers the platform keeps that right.
+    pub async fn revoke(&self, actor: &Actor, right: PlatformRight, from: Subject) -> Result<(), GrantRefusal> {
+        let mut tx = self.db.begin().await?;
+        let tuple = RelationTuple::new(ObjectRef::platform(), right.as_str(), principal(&mut tx, from).await?);
+        if let (PlatformRight::Admin, Subject::User(user)) = (right, from)
+            && !store::revoke_admin(&mut tx, user).await?
+        {
+            return Err(GrantRefusal::LastAdministrator);
+        }
+        self.tuples.remove(&mut tx, None, &[tuple]).await?;
+        self.note(&mut tx, actor, None, "platform.revoke").await?;
+        tx.commit().await.map_err(Fault::from)?;
+        Ok(())
+    }
+
+    /// Makes an administrator of a Domain, for one that has lost all of its own.
+    ///
+    /// # Errors
+    /// [`GrantRefusal`].
+    pub async fn grant_domain_admin(&self, actor: &Actor, domain: DomainId, to: Subject) -> Result<(), GrantRefusal> {
+        let mut tx = self.db.begin().await?;
+        let to = principal(&mut tx, to).await?;
+        if !store::lock_domain(&mut tx, domain).await? {
+            return Err(GrantRefusal::UnknownDomain);
+        }
+        let tuple = RelationTuple::new(ObjectRef::domain(domain), "admin", to);
+        self.tuples.write(&mut tx, Some(domain), &[tuple]).await?;
+        // It concerns the Domain, and who runs the platform must be able to show that it was done.
+        for chain in [None, Some(domain)] {
+            self.note(&mut tx, actor, chain, "domain.grant-admin").await?;
+        }
+        tx.commit().await.map_err(Fault::from)?;
+        Ok(())
+    }
+
+    async fn note(&self, tx: &mut Tx, actor: &Actor, domain: Option<DomainId>, action: &str) -> Result<(), Fault> {
+        let object = domain.map_or_else(ObjectRef::platform, ObjectRef::domain);
+        self.journal.record(tx, actor.record(domain, action, object)).await
+    }
+}
+
+/// The principal as a subject of tuples, if it exists.
+async fn principal(tx: &mut Tx, subject: Subject) -> Result<ObjectRef, GrantRefusal> {
+    let (kind, id): (&'static str, PrincipalId) = match subject {
+        Subject::User(id) => ("user", id),
+        Subject::Service(id) => ("serviceaccount", id),
+        Subject::Node(_) | Subject::System(_) => return Err(GrantRefusal::UnknownPrincipal),
+    };
+    if !store::principal_stands(tx, subject).await? {
+        return Err(GrantRefusal::UnknownPrincipal);
+    }
+    Ok(ObjectRef { kind, id: id.to_string() })
+}
+
+impl std::fmt::Debug for PlatformGrants {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PlatformGrants")
+    }
+}

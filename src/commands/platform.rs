@@ -1,0 +1,70 @@
+//! `plexsphere platform`: rights that no operation grants. It works on the database itself, with the keys of control: who
+//! holds those can do all of it anyway, so nothing asks for a relation. Each grant is audited under a fixed subject.
+
+use std::sync::Arc;
+
+use plexsphere_audit::{AuditKey, PgAuditLog};
+use plexsphere_identity::{Actor, PlatformGrants, PlatformRight, TokenPepper};
+use plexsphere_kernel::{Clock as _, Database, Subject, SystemClock};
+use plexsphere_rebac::PgTupleWriter;
+use plexsphere_wire::PrincipalId;
+use plexsphere_wire::intake::COMMAND_LINE;
+use serde_json::json;
+
+use super::sentence;
+use crate::cli::PlatformCommand;
+use crate::config::Config;
+use crate::custody::Keys;
+use crate::output::say;
+
+/// Runs one of the commands.
+///
+/// # Errors
+/// One sentence.
+pub(crate) async fn platform(config: Config, command: PlatformCommand) -> Result<(), String> {
+    let grants = open(&config).await?;
+    let actor = Actor::background(Subject::System(COMMAND_LINE), SystemClock.now());
+    let done = match &command {
+        PlatformCommand::Grant { right, principal, .. } => {
+            grants.grant(&actor, read_right(right)?, read_principal(principal)?).await
+        }
+        PlatformCommand::Revoke { right, principal, .. } => {
+            grants.revoke(&actor, read_right(right)?, read_principal(principal)?).await
+        }
+        PlatformCommand::GrantDomainAdmin { domain, principal, .. } => {
+            let domain = domain.parse().map_err(|error| format!("`--domain` is no Domain id: {error}"))?;
+            grants.grant_domain_admin(&actor, domain, read_principal(principal)?).await
+        }
+    };
+    done.map_err(|refusal| sentence(&refusal))?;
+    say(json!({ "correlation_id": actor.correlation_id }));
+    Ok(())
+}
+
+async fn open(config: &Config) -> Result<PlatformGrants, String> {
+    let keys = Keys::load(&config.custody)?;
+    let db = Database::connect(&config.database.url, 2)
+        .await
+        .map_err(|error| format!("the database cannot be reached: {}", sentence(&error)))?;
+    let audit_key = AuditKey::parse(&data_encoding::HEXLOWER.encode(keys.derive("audit").as_slice()))
+        .map_err(|error| error.to_string())?;
+    let audit = Arc::new(PgAuditLog::new(db.clone(), audit_key, Arc::new(SystemClock)));
+    let tuples = Arc::new(PgTupleWriter::new(Arc::new(SystemClock)));
+    Ok(PlatformGrants::new(db, audit, tuples, TokenPepper::new(*keys.derive("token"))))
+}
+
+fn read_right(word: &str) -> Result<PlatformRight, String> {
+    PlatformRight::parse(word).ok_or_else(|| format!("`{word}` is not one of admin, operator, auditor, reader"))
+}
+
+/// `user:<id>` or `service:<id>`.
+fn read_principal(text: &str) -> Result<Subject, String> {
+    let broken = || format!("`{text}` is neither `user:<id>` nor `service:<id>`");
+    let (kind, id) = text.split_once(':').ok_or_else(broken)?;
+    let id: PrincipalId = id.parse().map_err(|_| broken())?;
+    match kind {
+        "user" => Ok(Subject::User(id)),
+        "service" => Ok(Subject::Service(id)),
+        _ => Err(broken()),
+    }
+}
