@@ -167,9 +167,9 @@ impl Relations {
         let width: Option<u64> = gaps.iter().map(|gap| gap.head.checked_sub(gap.known)).sum();
         if let Some(width) = width.filter(|width| *width <= MAX_CHANGES) {
             let changes = feed::changes(self.db.pool(), self.schema, &gaps).await?;
-            if u64::try_from(changes.len()) == Ok(width) {
+            if changes.seen == width {
                 let generations: Vec<_> = gaps.iter().map(|gap| (gap.scope, gap.head)).collect();
-                self.graph.store(Arc::new(graph.with(&changes, &generations)));
+                self.graph.store(Arc::new(graph.with(&changes.known, &generations)));
                 round.horizon = heads.horizon;
                 return Ok(());
             }

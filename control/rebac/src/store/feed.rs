@@ -83,18 +83,34 @@ pub(crate) async fn moved_here(tx: &mut Tx) -> Result<Vec<(Scope, u64)>, Fault> 
     Ok(rows.into_iter().map(|(scope, generation)| (Scope::from_uuid(scope), count(generation))).collect())
 }
 
-/// The changes in the gaps, each scope's in its order; fewer than the gaps are wide when some were trimmed.
-pub(crate) async fn changes(pool: &PgPool, schema: &Schema, gaps: &[Gap]) -> Result<Vec<Change>, Fault> {
+/// What happened in some gaps.
+pub(crate) struct Happenings {
+    /// How many changes there were.
+    pub(crate) seen: u64,
+    /// Those that this build's schema knows, each scope's in its order.
+    pub(crate) known: Vec<Change>,
+}
+
+/// The changes in the gaps; fewer than the gaps are wide when some were trimmed. A tuple that the schema does not know was
+/// written by a newer build: as rules are unions only, without it less is allowed and nothing more.
+pub(crate) async fn changes(pool: &PgPool, schema: &Schema, gaps: &[Gap]) -> Result<Happenings, Fault> {
     let scopes: Vec<Uuid> = gaps.iter().map(|gap| gap.scope.uuid()).collect();
     let known: Vec<i64> = gaps.iter().map(|gap| number(gap.known)).collect();
     let heads: Vec<i64> = gaps.iter().map(|gap| number(gap.head)).collect();
     let rows: Vec<ChangeRow> = sqlx::query_as(CHANGES).bind(scopes).bind(known).bind(heads).fetch_all(pool).await?;
-    rows.into_iter()
-        .map(|row| {
-            let tuple = row.tuple.tuple(schema)?;
-            Ok(if row.present { Change::Put(tuple) } else { Change::Remove(tuple) })
-        })
-        .collect()
+    let mut happenings = Happenings { seen: 0, known: Vec::with_capacity(rows.len()) };
+    for row in rows {
+        happenings.seen += 1;
+        match row.tuple.tuple(schema) {
+            Ok(tuple) => happenings.known.push(if row.present { Change::Put(tuple) } else { Change::Remove(tuple) }),
+            Err(_) => tracing::warn!(
+                kind = row.tuple.object_kind,
+                relation = row.tuple.relation,
+                "a tuple that this build does not know is passed over"
+            ),
+        }
+    }
+    Ok(happenings)
 }
 
 pub(crate) async fn everything(db: &Database, schema: &Schema) -> Result<Everything, Fault> {

@@ -97,6 +97,26 @@ async fn a_replica_that_missed_trimmed_changes_reads_everything_anew() {
 }
 
 #[tokio::test]
+async fn a_tuple_that_a_newer_build_writes_is_passed_over_by_one_that_runs_and_keeps_it_from_starting() {
+    let logs = logs::guard();
+    logs.expect("a tuple that this build does not know is passed over");
+    let world = world().await;
+    world.grant(&TREE).await;
+    let replica = world.replica().await;
+    for sql in [
+        "INSERT INTO rebac.relations VALUES ('project', 'steward', 'user', '', 'system')",
+        "INSERT INTO rebac.tuples SELECT gen_random_uuid(), scope, NULL, object_kind, object_id, 'steward', 'user', id, '',
+         'system', NULL, NULL, now() FROM rebac.tuples WHERE object_kind = 'project'",
+    ] {
+        sqlx::query(sql).execute(&world.db.pool()).await.unwrap();
+    }
+    world.grant(&["domain:1#admin@user:9"]).await;
+    let decided = world.authorizer(&replica).check(&user(9), "manage", &object("project:2")).await.unwrap();
+    assert!(decided.is_allowed());
+    assert!(Relations::open(world.database.clone(), world.clock.clone()).await.is_err());
+}
+
+#[tokio::test]
 async fn checks_that_come_together_share_their_rounds() {
     let world = world().await;
     world.grant(&TREE).await;
