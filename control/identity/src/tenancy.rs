@@ -9,6 +9,7 @@ pub(crate) mod identities;
 pub(crate) mod invitations;
 pub(crate) mod nodes;
 pub(crate) mod projects;
+pub(crate) mod repair;
 pub(crate) mod resources;
 pub(crate) mod subjects;
 #[cfg(test)]
@@ -23,4 +24,5 @@ pub use invitations::{
 };
 pub use nodes::NodeSummaries;
 pub use projects::{NewProject, Project, ProjectPatch, ProjectRefusal, Projects};
+pub use repair::TenancyTupleRepair;
 pub use resources::{NewResource, Origin, Resource, ResourceRefusal, Resources};

@@ -5,9 +5,14 @@ use plexsphere_wire::{DomainId, NodeId, PrincipalId, ProjectId, ResourceId};
 
 /// What a new Domain brings: its place on the platform, and its creator as its administrator.
 pub(crate) fn domain(id: DomainId, creator: &Subject) -> Vec<RelationTuple> {
-    let mut tuples = vec![RelationTuple::parent(ObjectRef::domain(id), ObjectRef::platform())];
+    let mut tuples = vec![place(id)];
     tuples.extend(operator(creator).map(|creator| RelationTuple::new(ObjectRef::domain(id), "admin", creator)));
     tuples
+}
+
+/// A Domain's place on the platform.
+pub(crate) fn place(id: DomainId) -> RelationTuple {
+    RelationTuple::parent(ObjectRef::domain(id), ObjectRef::platform())
 }
 
 /// What a new Domain brings to the platform: everybody with a right in it may browse what is shared.

@@ -186,6 +186,11 @@ async fn only_what_the_schema_lets_operators_grant_is_staged() {
         let body = json!({ "external_subject": "a", "initial_tuples": [{ "relation": relation, "object": object }] });
         assert_eq!(world.post(&path, body).await.refusal().1, expected, "{relation} {object}");
     }
+    // Nothing that the tree says is foreign to the schema, people and the platform's own among it.
+    person(&world, &domain, "eve", 0).await;
+    world.identity.tuple_repair().repair_once().await.unwrap();
+    let people = "SELECT count(*) FROM rebac.tuples WHERE object_kind = 'user' AND relation = 'parent'";
+    assert_eq!(world.count(people).await, 2, "eve and the administrator");
     let staged: Vec<Value> = [
         ("domain", "admin"),
         ("domain", "maintainer"),
