@@ -48,10 +48,10 @@ pub(super) fn is_within_reach(reference: &str, owner: Option<DomainId>) -> bool 
     }
 }
 
-/// Segments of `[A-Za-z0-9._-]`, none of them empty, `.` or `..`: nothing that a resolver could climb with or decode.
+/// Segments of `[A-Za-z0-9_-]`, none of them empty: nothing that a resolver could climb with or decode.
 fn is_plain_path(path: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    path.split('/').all(|segment| !matches!(segment, "" | "." | "..") && segment.bytes().all(plain))
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    path.split('/').all(|segment| !segment.is_empty() && segment.bytes().all(plain))
 }
 
 fn is_file_path(path: &str) -> bool {
