@@ -307,6 +307,28 @@ async fn a_gate_compares_a_condition_with_the_request_and_not_with_the_callers_w
 }
 
 #[tokio::test]
+async fn a_gate_takes_the_address_from_the_request_and_a_token_carries_no_assurance() {
+    let served = served().await;
+    for (user, name, context, status) in [
+        ("user:6", "from_cidr", json!({"allowed_cidrs": ["192.0.2.0/24"]}), 200),
+        ("user:7", "from_cidr", json!({"allowed_cidrs": ["10.0.0.0/8"]}), 403),
+        ("user:40", "requires_assurance", json!({"any_acr": ["gold"]}), 403),
+    ] {
+        served.world.grant(&["user:40#parent@domain:1"]).await;
+        served.world.revoke(&["domain:1#member@user:7"]).await;
+        let mut body = grant(user, "viewer", "project:2");
+        body["caveat_name"] = json!(name);
+        body["caveat_context"] = context;
+        assert_eq!(served.create("u8", 2, body).await.0, 201);
+        let (answered, page) = served.list(&user.replace("user:", "u"), "").await;
+        assert_eq!(answered, status, "{user} {page}");
+        if status == 403 {
+            assert_eq!(page["reason"], "caveat_violation", "{user}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_list_pages_in_the_order_of_writing_without_rows_that_its_reader_cannot_read() {
     let served = served().await;
     for user in ["user:9", "user:8", "user:7", "user:6"] {
