@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::visible;
 use crate::installation::{Installation, client};
@@ -32,6 +32,7 @@ const NO_TOKEN: Answer = (404, "api_token_not_found");
 const NO_BOOTSTRAP: Answer = (404, "bootstrap_token_not_found");
 const NO_GROUP: Answer = (404, "group_not_found");
 const NO_BINDING: Answer = (404, "binding_not_found");
+const NO_ENTRY: Answer = (404, "audit_entry_not_found");
 const OTHER_NODE: Answer = (403, "insufficient_relation");
 
 /// The answers to somebody who administers the platform and one Domain; `None` for an operation without an id in its
@@ -93,8 +94,8 @@ fn ids(operation: &str) -> Option<Ids> {
             ids(&[("id", DOMAIN), ("invitation_id", (400, "invalid_invitation_id"))], DENIED)
         }
         "ListAuditEntries" | "VerifyAuditChain" | "EraseIdentityFromAudit" => ids(&[("domain_id", DOMAIN)], DENIED),
-        "GetAuditEntry" => ids(&[("domain_id", DOMAIN), ("seq", (400, "invalid_seq"))], (400, "invalid_seq")),
-        "GetPlatformAuditEntry" => ids(&[("seq", (400, "invalid_seq"))], (400, "invalid_seq")),
+        "GetAuditEntry" => ids(&[("domain_id", DOMAIN), ("seq", (400, "invalid_seq"))], NO_ENTRY),
+        "GetPlatformAuditEntry" => ids(&[("seq", (400, "invalid_seq"))], NO_ENTRY),
         "GetProject" | "PatchProject" | "DeleteProject" => ids(&[("id", PROJECT)], DENIED),
         "GetNodeEvents" | "GetNodeState" | "GetNodeReachability" => ids(&[("id", OTHER_NODE)], OTHER_NODE),
         // An administrator is no Node, and the credential is judged before the path.
@@ -133,6 +134,8 @@ fn ids(operation: &str) -> Option<Ids> {
 fn refused(operation: &str, query: &str) -> (&'static [&'static str], &'static str) {
     const NO_IDS: &[&str] = &["x", "00000000-0000-0000-0000-000000000000", "%00", "%FF"];
     match (operation, query) {
+        // Administering does not imply reading the audit log, and who may not read it hears nothing of its filters.
+        ("ListAuditEntries" | "ListPlatformAuditEntries", _) => (&[], ""),
         (_, "limit") => {
             (&["0", "201", "-1", "abc", "1e2", "", "99999999999999999999", "%00", "%FF", "1&limit=2"], "invalid_limit")
         }
@@ -145,11 +148,6 @@ fn refused(operation: &str, query: &str) -> (&'static [&'static str], &'static s
         ("ListIdentities" | "DeleteAdminGroupMember", "kind") => (&["x", "%00", "user&kind=user"], "invalid_kind"),
         ("ListInvitations", "status") => (&["x", "%00", "pending&status=pending"], "invalid_status"),
         ("GetAdminTokens", "identity_ref") => (&["x", "user:x", "%00"], "invalid_identity_ref"),
-        ("ListAuditEntries", "subject") => (&["x", "alice@example.com", "%00"], "invalid_audit_filter"),
-        ("ListAuditEntries", "reason") => (&["x", "%00"], "invalid_audit_filter"),
-        ("ListAuditEntries", "from" | "to") => (&["x", "2026-13-01T00:00:00Z", "%00"], "invalid_audit_filter"),
-        ("ListAuditEntries", "relation" | "object_type" | "object_id" | "correlation_id") => (&[], ""),
-        ("ListPlatformAuditEntries", _) => (&[], ""),
         // A browser that comes back is led on whatever it brings; its own tests say where to.
         ("GetAuthCallback" | "GetAuthIdPBindings", "code" | "state" | "scope") => (&[], ""),
         (operation, query) => panic!("say here what {query} of {operation} refuses"),
@@ -278,12 +276,6 @@ async fn every_operation_answers_hostile_methods_credentials_paths_and_queries_w
     let installation = Installation::start(1, &[]).await;
     let (domain, project) = installation.domain_and_project("every", "10.47.0.0/16").await;
     let own = Own { domain, project: project.clone() };
-    let me = installation.call("GET", "/v1/auth/whoami", None, 200).await;
-    let grant = json!({
-        "resource": format!("domain:{}", own.domain), "relation": "auditor",
-        "subject": format!("user:{}", me["subject"].as_str().unwrap()),
-    });
-    installation.call("POST", &format!("/v1/authz/relation-tuples?project_id={project}"), Some(grant), 201).await;
     let node = installation.enrol(&project, "victim").await;
     let before = visible(&installation, &project).await;
     let document = installation.call("GET", "/v1/openapi.json", None, 200).await;
@@ -317,7 +309,8 @@ async fn wrong_methods(attacker: &mut Attacker, operations: &[Operation]) {
 }
 
 async fn credentials(attacker: &mut Attacker, operation: &Operation, admin: &str, nsk: &str) {
-    if operation.is_anonymous() {
+    // Whoever signs out needs no credential, whatever the document says of one.
+    if operation.is_anonymous() || operation.id == "DeleteAuthSession" {
         return;
     }
     let node = operation.is_nodes_alone();
