@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use plexsphere_kernel::{AuditLog, Database, Fault, ObjectRef, RelationTuple, Subject, TupleWriter, Tx};
+use plexsphere_kernel::{
+    AuditLog, Database, Fault, ObjectRef, PrincipalScope, RelationTuple, Subject, TupleWriter, Tx,
+};
 use plexsphere_wire::{DomainId, PrincipalId};
 
 use super::bootstrap::FirstAdministrator;
@@ -53,6 +55,9 @@ pub enum GrantRefusal {
     /// There is no such person or service identity.
     #[error("there is no such user or service identity")]
     UnknownPrincipal,
+    /// It belongs to a Domain, whose administrators can become it: by a token of its, or by its identity provider.
+    #[error("a principal of a domain may read the platform at most")]
+    OfADomain,
     /// There is no such Domain.
     #[error("there is no such domain")]
     UnknownDomain,
@@ -95,7 +100,11 @@ impl PlatformGrants {
     /// [`GrantRefusal`].
     pub async fn grant(&self, actor: &Actor, right: PlatformRight, to: Subject) -> Result<(), GrantRefusal> {
         let mut tx = self.db.begin().await?;
-        let tuple = RelationTuple::new(ObjectRef::platform(), right.as_str(), principal(&mut tx, to).await?);
+        let (object, scope) = principal(&mut tx, to).await?;
+        if right != PlatformRight::Reader && scope != PrincipalScope::Platform {
+            return Err(GrantRefusal::OfADomain);
+        }
+        let tuple = RelationTuple::new(ObjectRef::platform(), right.as_str(), object);
         match (right, to) {
             (PlatformRight::Admin, Subject::User(user)) => {
                 self.first_administrator.succeed(&mut tx, user, actor).await?;
@@ -115,7 +124,8 @@ impl PlatformGrants {
     /// [`GrantRefusal`]; the last person who administers the platform keeps that right.
     pub async fn revoke(&self, actor: &Actor, right: PlatformRight, from: Subject) -> Result<(), GrantRefusal> {
         let mut tx = self.db.begin().await?;
-        let tuple = RelationTuple::new(ObjectRef::platform(), right.as_str(), principal(&mut tx, from).await?);
+        let (object, _) = principal(&mut tx, from).await?;
+        let tuple = RelationTuple::new(ObjectRef::platform(), right.as_str(), object);
         if let (PlatformRight::Admin, Subject::User(user)) = (right, from)
             && !store::revoke_admin(&mut tx, user).await?
         {
@@ -133,7 +143,7 @@ impl PlatformGrants {
     /// [`GrantRefusal`].
     pub async fn grant_domain_admin(&self, actor: &Actor, domain: DomainId, to: Subject) -> Result<(), GrantRefusal> {
         let mut tx = self.db.begin().await?;
-        let to = principal(&mut tx, to).await?;
+        let (to, _) = principal(&mut tx, to).await?;
         if !store::lock_domain(&mut tx, domain).await? {
             return Err(GrantRefusal::UnknownDomain);
         }
@@ -153,17 +163,15 @@ impl PlatformGrants {
     }
 }
 
-/// The principal as a subject of tuples, if it exists.
-async fn principal(tx: &mut Tx, subject: Subject) -> Result<ObjectRef, GrantRefusal> {
+/// The principal as a subject of tuples, and where it belongs.
+async fn principal(tx: &mut Tx, subject: Subject) -> Result<(ObjectRef, PrincipalScope), GrantRefusal> {
     let (kind, id): (&'static str, PrincipalId) = match subject {
         Subject::User(id) => ("user", id),
         Subject::Service(id) => ("serviceaccount", id),
         Subject::Node(_) | Subject::System(_) => return Err(GrantRefusal::UnknownPrincipal),
     };
-    if !store::principal_stands(tx, subject).await? {
-        return Err(GrantRefusal::UnknownPrincipal);
-    }
-    Ok(ObjectRef { kind, id: id.to_string() })
+    let scope = store::scope_of(tx, subject).await?.ok_or(GrantRefusal::UnknownPrincipal)?;
+    Ok((ObjectRef { kind, id: id.to_string() }, scope))
 }
 
 impl std::fmt::Debug for PlatformGrants {

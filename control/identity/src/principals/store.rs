@@ -94,8 +94,8 @@ const REVOKE_ADMIN: &str = "DELETE FROM identity.platform_admins WHERE user_id =
 // Under the bootstrap lock: two revocations at once cannot leave nobody.
 const REVOKE_ADMIN_UNLESS_LAST: &str = "DELETE FROM identity.platform_admins WHERE user_id = $1
     AND EXISTS (SELECT FROM identity.platform_admins WHERE user_id <> $1)";
-const USER_STANDS: &str = "SELECT id FROM identity.users WHERE id = $1 FOR KEY SHARE";
-const SERVICE_STANDS: &str = "SELECT id FROM identity.service_identities WHERE id = $1 FOR KEY SHARE";
+const USER_STANDS: &str = "SELECT domain_id FROM identity.users WHERE id = $1 FOR KEY SHARE";
+const SERVICE_STANDS: &str = "SELECT domain_id FROM identity.service_identities WHERE id = $1 FOR KEY SHARE";
 const DOMAIN_STANDS: &str = "SELECT id FROM identity.domains WHERE id = $1 FOR KEY SHARE";
 const BOOTSTRAP_LOCK: &str = "SELECT pg_advisory_xact_lock(7235419221103001)";
 
@@ -319,14 +319,17 @@ pub(super) async fn revoke_admin(tx: &mut Tx, user: PrincipalId) -> Result<bool,
     Ok(query.execute(&mut **tx).await?.rows_affected() == 1)
 }
 
-/// Whether a person or service identity exists, held until the transaction ends.
-pub(super) async fn principal_stands(tx: &mut Tx, subject: Subject) -> Result<bool, Fault> {
+/// Where a person or service identity belongs, held until the transaction ends; `None` when there is none.
+pub(super) async fn scope_of(tx: &mut Tx, subject: Subject) -> Result<Option<PrincipalScope>, Fault> {
     let statement = match subject {
         Subject::User(_) => USER_STANDS,
         Subject::Service(_) => SERVICE_STANDS,
-        Subject::Node(_) | Subject::System(_) => return Ok(false),
+        Subject::Node(_) | Subject::System(_) => return Ok(None),
     };
-    Ok(sqlx::query(statement).bind(subject.uuid()).fetch_optional(&mut **tx).await?.is_some())
+    let query = sqlx::query_scalar(statement).bind(subject.uuid());
+    let domain: Option<Option<Uuid>> = query.fetch_optional(&mut **tx).await?;
+    let scope = |domain: Uuid| PrincipalScope::Domain(DomainId::from_uuid(domain));
+    Ok(domain.map(|domain| domain.map_or(PrincipalScope::Platform, scope)))
 }
 
 /// Whether a Domain exists, held until the transaction ends.

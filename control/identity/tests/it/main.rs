@@ -8,6 +8,7 @@ mod bindings_scope;
 mod burst;
 mod callers;
 mod enrolment;
+mod grants;
 mod groups;
 mod groups_engine;
 mod groups_nesting;

@@ -1,0 +1,89 @@
+//! Rights that no operation grants.
+
+use std::sync::Arc;
+
+use plexsphere_audit::{AuditKey, PgAuditLog};
+use plexsphere_identity::{Actor, GrantRefusal, PlatformGrants, PlatformRight, TokenPepper};
+use plexsphere_kernel::{Clock, Subject};
+use plexsphere_wire::{DomainId, PrincipalId};
+use uuid::Uuid;
+
+use crate::tuples::{RecordedTuples, tuples_on};
+use crate::world::{World, world};
+
+const COMMAND_LINE: Subject = Subject::System(Uuid::from_u128(7));
+
+async fn grants(world: &World) -> (PlatformGrants, Actor) {
+    let clock = Arc::clone(&world.clock) as Arc<dyn Clock>;
+    let audit = PgAuditLog::new(world.db.clone(), AuditKey::parse(&"5a".repeat(32)).unwrap(), clock);
+    let tuples = Arc::new(RecordedTuples::over(&world.database.pool()).await);
+    let grants = PlatformGrants::new(world.db.clone(), Arc::new(audit), tuples, TokenPepper::new([9; 32]));
+    (grants, Actor::background(COMMAND_LINE, world.clock.now()))
+}
+
+async fn person(world: &World, domain: Option<&str>, name: &str) -> Subject {
+    let id = PrincipalId::mint(world.clock.now());
+    sqlx::query(
+        "INSERT INTO identity.users (id, domain_id, issuer, external_subject, display_name, created_at)
+         VALUES ($1, $2::uuid, 'https://idp.example', $3, $3, now())",
+    )
+    .bind(id.uuid())
+    .bind(domain)
+    .bind(name)
+    .execute(&world.database.pool())
+    .await
+    .unwrap();
+    Subject::User(id)
+}
+
+#[tokio::test]
+async fn a_second_administrator_ends_the_bootstrap_token_and_the_last_one_stays() {
+    let world = world().await;
+    let (grants, actor) = grants(&world).await;
+    let (ada, bob) = (person(&world, None, "ada").await, person(&world, None, "bob").await);
+    assert_eq!(world.get("/v1/auth/whoami").await.status, 200);
+    grants.grant(&actor, PlatformRight::Admin, ada).await.unwrap();
+    grants.grant(&actor, PlatformRight::Admin, ada).await.unwrap();
+    // Another process did it, so that this one believes its memory for five seconds more.
+    world.clock.advance(std::time::Duration::from_secs(6));
+    assert_eq!(world.get("/v1/auth/whoami").await.status, 401);
+
+    let left = grants.revoke(&actor, PlatformRight::Admin, ada).await;
+    assert!(matches!(left, Err(GrantRefusal::LastAdministrator)), "{left:?}");
+    grants.grant(&actor, PlatformRight::Admin, bob).await.unwrap();
+    grants.revoke(&actor, PlatformRight::Admin, ada).await.unwrap();
+    let tuples = tuples_on(&world.database.pool(), "platform:plexsphere").await;
+    assert_eq!(tuples.len(), 1, "{tuples:?}");
+    assert!(tuples[0].contains(&bob.uuid().to_string()), "{tuples:?}");
+}
+
+#[tokio::test]
+async fn a_principal_of_a_domain_may_read_the_platform_and_no_more() {
+    let world = world().await;
+    let (grants, actor) = grants(&world).await;
+    let domain = world.domain("acme", "10.42.0.0/16").await;
+    let eve = person(&world, Some(&domain), "eve").await;
+    for right in [PlatformRight::Admin, PlatformRight::Operator, PlatformRight::Auditor] {
+        let refused = grants.grant(&actor, right, eve).await;
+        assert!(matches!(refused, Err(GrantRefusal::OfADomain)), "{right:?}: {refused:?}");
+    }
+    grants.grant(&actor, PlatformRight::Reader, eve).await.unwrap();
+    let nobody = Subject::User(PrincipalId::mint(world.clock.now()));
+    let refused = grants.grant(&actor, PlatformRight::Reader, nobody).await;
+    assert!(matches!(refused, Err(GrantRefusal::UnknownPrincipal)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_domain_that_lost_its_administrators_gets_one_and_both_chains_say_so() {
+    let world = world().await;
+    let (grants, actor) = grants(&world).await;
+    let domain = world.domain("acme", "10.42.0.0/16").await;
+    let ada = person(&world, Some(&domain), "ada").await;
+    grants.grant_domain_admin(&actor, domain.parse().unwrap(), ada).await.unwrap();
+    let chains: Vec<Uuid> = world.rows("domain.grant-admin").await.into_iter().map(|(.., chain)| chain).collect();
+    assert_eq!(chains.len(), 2);
+    assert!(chains.contains(&domain.parse().unwrap()));
+    let nowhere = DomainId::mint(world.clock.now());
+    let refused = grants.grant_domain_admin(&actor, nowhere, ada).await;
+    assert!(matches!(refused, Err(GrantRefusal::UnknownDomain)), "{refused:?}");
+}
