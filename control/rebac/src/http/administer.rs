@@ -40,7 +40,7 @@ fn list(parts: &Arc<Parts>) -> Operation {
             "The tuples filed under the Project in the order of their writing, those on objects that the caller cannot \
              read left out.",
         )
-        .query("project_id", "The Project.", project_parameter())
+        .required_query("project_id", "The Project.", project_parameter())
         .paged()
         .problems(&[Code::CursorBindingMismatch, Code::InvalidProjectId])
         .answers::<TupleList>(200, "A page.")
@@ -87,7 +87,7 @@ fn create(parts: &Arc<Parts>) -> Operation {
             "Writes a tuple on the Project, on something in it, or on its Domain; for the last, `manage` on the Domain is \
              needed too. The same grant again answers with the stored one. The next check sees it.",
         )
-        .query("project_id", "The Project that the tuple is filed under.", project_parameter())
+        .required_query("project_id", "The Project that the tuple is filed under.", project_parameter())
         .json_body::<CreateRequest>(8 * KIB)
         .body_rules(|rules| rules.free_form = &["caveat_context"])
         .answers::<TupleResponse>(201, "The tuple.")
