@@ -13,8 +13,8 @@ use axum::Router;
 use plexsphere_api::{Api, BuildInfo, Health};
 use plexsphere_audit::{Audit, AuditIntakeConsumer, AuditIntakeSweeper, AuditKey, AuditParts, MirrorPlace, PgAuditLog};
 use plexsphere_identity::{
-    DeliveryFault, Deps, Identity, IdentityConfig, InvitationExpirySweeper, NodeReader, Sweeper, TenancyTupleRepair,
-    TokenPepper,
+    DeliveryFault, Deps, Identity, IdentityConfig, IdpHealthProbe, InvitationExpirySweeper, NodeReader, Sweeper,
+    TenancyTupleRepair, TokenPepper,
 };
 use plexsphere_kernel::custody::{SealedRows, WrapKeyRing};
 use plexsphere_kernel::http::pipeline::Throttle;
@@ -155,10 +155,11 @@ impl Contexts {
         ground.relay(&signing, &mut tasks, registry);
         tasks.add(Arc::new(mesh.reachability_sweeper()), ReachabilitySweeper::SCHEDULE);
         tasks.add(Arc::new(mesh.allocation_sweeper()), AllocationSweeper::SCHEDULE);
-        let sealed = vec![Arc::clone(&signing) as Arc<dyn SealedRows>, mesh.sealed_rows()];
+        let sealed = vec![Arc::clone(&signing) as Arc<dyn SealedRows>, mesh.sealed_rows(), identity.sealed_rows()];
         tasks.add(Arc::new(WrapKeyRing::new(sealed)), WrapKeyRing::schedule());
         tasks.serve(Arc::new(mesh.heartbeat_responder(ground.bus.clone())));
         tasks.add(Arc::new(identity.invitation_sweeper()), InvitationExpirySweeper::SCHEDULE);
+        tasks.add(Arc::new(identity.idp_health_probe()), IdpHealthProbe::SCHEDULE);
         tasks.add(Arc::new(identity.tuple_repair()), TenancyTupleRepair::SCHEDULE);
         for sweeper in identity.sweepers() {
             tasks.add(Arc::new(sweeper), Sweeper::schedule());

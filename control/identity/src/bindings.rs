@@ -3,6 +3,7 @@
 mod http;
 mod lookup;
 mod model;
+mod probe;
 mod reach;
 mod service;
 mod status;
@@ -13,6 +14,7 @@ mod tests;
 #[cfg(test)]
 pub(crate) use model::Settings;
 pub use model::{BindingOwner, BindingRefusal, IdpBinding, JitPolicy};
+pub use probe::IdpHealthProbe;
 pub use service::Bindings;
 pub use status::{BindingEvent, BindingStatus};
 

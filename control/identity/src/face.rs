@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use plexsphere_kernel::custody::SealedRows;
 use plexsphere_kernel::http::Operation;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::paging::CursorCodec;
@@ -10,7 +12,7 @@ use plexsphere_kernel::{AuditLog, Authenticator, Authorizer, Clock, Database, Gr
 use plexsphere_oidc::{Origin, Providers, SpiffeBundles};
 use uuid::Uuid;
 
-use crate::bindings::{self, Bindings};
+use crate::bindings::{self, Bindings, IdpHealthProbe};
 use crate::denials::{self, Denials};
 use crate::devices::{self, Devices, DevicesNeeds};
 use crate::enrolment::{
@@ -21,6 +23,7 @@ use crate::groups::{self, Groups};
 use crate::journal::{self, Journal};
 use crate::pepper::TokenPepper;
 use crate::principals::{self, ApiTokens, Cache, FirstAdministrator, PgAuthenticator, PlatformAuthorizer, Verdicts};
+use crate::sealed::{self, SealedSecrets};
 use crate::sessions::{self, Sessions};
 use crate::signin::{self, ClientSecrets, SignInNeeds, SignInSettings, SignIns};
 use crate::sweepers::Sweeper;
@@ -359,6 +362,24 @@ impl Identity {
         self.first_administrator.clone()
     }
 
+    /// Looks after the status of bindings; runs by [`IdpHealthProbe::SCHEDULE`].
+    #[must_use]
+    pub fn idp_health_probe(&self) -> IdpHealthProbe {
+        IdpHealthProbe {
+            bindings: self.bindings.clone(),
+            providers: Arc::clone(&self.deps.providers),
+            client_secrets: Arc::clone(&self.deps.client_secrets),
+            clock: Arc::clone(&self.deps.clock),
+            failures: Mutex::default(),
+        }
+    }
+
+    /// What rests sealed, for the probe that compares it with the ring.
+    #[must_use]
+    pub fn sealed_rows(&self) -> Arc<dyn SealedRows> {
+        Arc::new(SealedSecrets { db: self.deps.db.clone(), kek: Arc::clone(&self.deps.kek) })
+    }
+
     /// Background work; each runs by [`Sweeper::schedule`].
     #[must_use]
     pub fn sweepers(&self) -> Vec<Sweeper> {
@@ -378,6 +399,7 @@ impl Identity {
         let mut all = principals::STATEMENTS.to_vec();
         all.extend_from_slice(journal::STATEMENTS);
         all.extend_from_slice(denials::STATEMENTS);
+        all.extend_from_slice(sealed::STATEMENTS);
         all.extend_from_slice(sessions::STATEMENTS);
         all.extend_from_slice(devices::STATEMENTS);
         signin::STATEMENTS.iter().for_each(|list| all.extend_from_slice(list));

@@ -28,13 +28,16 @@ mod pages;
 mod pepper;
 mod principals;
 mod scope;
+mod sealed;
 mod sessions;
 mod signin;
 mod sweepers;
 mod tenancy;
 mod text;
 
-pub use bindings::{BindingEvent, BindingOwner, BindingRefusal, BindingStatus, Bindings, IdpBinding, JitPolicy};
+pub use bindings::{
+    BindingEvent, BindingOwner, BindingRefusal, BindingStatus, Bindings, IdpBinding, IdpHealthProbe, JitPolicy,
+};
 pub use enrolment::{
     BootstrapToken, BootstrapTokenRefusal, BootstrapTokenText, BootstrapTokens, DirectoryFlush, NodeLifecycle,
     NodeReader, NskCustodian, RegisterRefusal, Registration, TokenKind, TokenState,

@@ -389,3 +389,21 @@ async fn a_service_identity_redeems_its_own_secret_and_nothing_that_does_not_fit
     });
     assert_eq!(redeem(both).await.refusal(), (400, "invalid_request"));
 }
+
+#[tokio::test]
+async fn a_provider_that_is_gone_three_times_degrades_its_binding_and_a_missing_secret_ends_it() {
+    let Some(scene) = scene("allow").await else { return };
+    let world = &scene.world;
+    let mut keyless = binding(&scene.provider, None, "allow");
+    keyless["client_secret_ref"] = json!("env:NOTHING");
+    let keyless = made(world, keyless).await;
+    let status = async |id: &str| world.get(&format!("/v1/admin/idp/{id}")).await.text("status");
+    let probe = world.identity.idp_health_probe();
+    assert_eq!(probe.probe_once().await.unwrap(), 1);
+    assert_eq!((status(&scene.binding).await, status(&keyless).await), ("active".to_owned(), "inactive".to_owned()));
+    scene.provider.stop().await;
+    for expected in ["active", "active", "degraded", "degraded"] {
+        probe.probe_once().await.unwrap();
+        assert_eq!(status(&scene.binding).await, expected);
+    }
+}

@@ -227,7 +227,17 @@ impl Call {
     /// What conditions on grants are compared with: the server's own knowledge of the request.
     fn circumstances(&self) -> Circumstances {
         let client_ip = self.client.ip.as_deref().and_then(|ip| ip.parse().ok());
-        Circumstances { now: Some(self.now), client_ip, ..Circumstances::default() }
+        let assurance = match &self.caller {
+            Some(Authenticated::Operator { credential, .. }) => credential.assurance(),
+            Some(Authenticated::Node(_)) | None => None,
+        };
+        Circumstances {
+            now: Some(self.now),
+            client_ip,
+            acr: assurance.and_then(|assurance| assurance.acr.clone()),
+            amr: assurance.map(|assurance| assurance.amr.clone()),
+            auth_time: assurance.and_then(|assurance| assurance.auth_time),
+        }
     }
 
     /// Decodes the body strictly (see [`strict`]).
