@@ -32,10 +32,10 @@ pub(crate) fn verify(export: &Path, output: Output) -> Result<ExitCode, String> 
                         "segment_to": chain.to,
                         "last_hash": hex(&chain.hash),
                     });
-                    if let Some(found) = chain.divergence {
-                        value["divergent_seq"] = found.seq.into();
-                        value["expected_hash"] = hex(&found.expected).into();
-                        value["observed_hash"] = hex(&found.observed).into();
+                    if let (Some(found), Some(members)) = (chain.divergence, value.as_object_mut()) {
+                        members.insert("divergent_seq".to_owned(), found.seq.into());
+                        members.insert("expected_hash".to_owned(), hex(&found.expected).into());
+                        members.insert("observed_hash".to_owned(), hex(&found.observed).into());
                     }
                     value
                 })

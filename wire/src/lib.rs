@@ -25,8 +25,8 @@ pub mod telemetry;
 pub mod timestamp;
 
 pub use ids::{
-    CorrelationId, DomainId, EnvelopeId, GroupId, IdError, IdpBindingId, InvitationId, NodeId, PeerId, PrincipalId, ProjectId,
-    ResourceId, TokenId,
+    CorrelationId, DomainId, EnvelopeId, GroupId, IdError, IdpBindingId, InvitationId, NodeId, PeerId, PrincipalId,
+    ProjectId, ResourceId, TokenId,
 };
 pub use problem::{ChildCounts, Code, Denial, DenialReason, Problem, ProjectChildCounts};
 pub use timestamp::Timestamp;

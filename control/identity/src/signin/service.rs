@@ -57,7 +57,7 @@ pub(crate) struct SignInNeeds {
 /// The use cases of the browser sign-in.
 #[derive(Clone)]
 pub struct SignIns {
-    needs: SignInNeeds,
+    needs: Arc<SignInNeeds>,
     settings: Arc<SignInSettings>,
 }
 
@@ -122,10 +122,10 @@ pub(crate) struct SignedIn {
 
 impl SignIns {
     pub(crate) fn new(needs: SignInNeeds, settings: SignInSettings) -> Self {
-        Self { needs, settings: Arc::new(settings) }
+        Self { needs: Arc::new(needs), settings: Arc::new(settings) }
     }
 
-    pub(super) const fn needs(&self) -> &SignInNeeds {
+    pub(super) fn needs(&self) -> &SignInNeeds {
         &self.needs
     }
 

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::Request;
-use plexsphere_kernel::Clock as _;
+use plexsphere_kernel::{Clock as _, SystemClock};
 use plexsphere_testkit::{Browser, OpenIdSettings, TestOpenId, openid_with};
-use plexsphere_wire::Timestamp;
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 
 use crate::world::{Answer, World, world_with};
 
@@ -37,7 +35,7 @@ async fn scene(policy: &str) -> Option<Scene> {
         config.platform_device_login = false;
     })
     .await;
-    world.clock.set(Timestamp::new(OffsetDateTime::now_utc()));
+    world.clock.set(SystemClock.now());
     // The first administrator's token may have ended in that jump; then there is a new one.
     let day = Duration::from_secs(86_400);
     let admin = world.identity.first_administrator().ensure("dev", day, world.clock.now()).await.unwrap();
@@ -295,7 +293,7 @@ async fn sessions_end_by_sign_out_by_age_and_with_their_binding() {
 impl Scene {
     /// A sign-in after the world's clock ran ahead: the provider's is set back to by going back.
     async fn sign_in_later(&self, person: &str) -> Cookies {
-        self.world.clock.set(Timestamp::new(OffsetDateTime::now_utc()));
+        self.world.clock.set(SystemClock.now());
         self.sign_in(person, self.own()).await
     }
 }

@@ -42,7 +42,7 @@ fn list(parts: &Arc<Parts>) -> Operation {
         )
         .required_query("project_id", "The Project.", project_parameter())
         .paged()
-        .problems(&[Code::CursorBindingMismatch, Code::InvalidProjectId])
+        .problems(&[Code::InvalidProjectId])
         .answers::<TupleList>(200, "A page.")
         .handler(move |call| {
             let parts = Arc::clone(&parts);

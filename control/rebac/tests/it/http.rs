@@ -350,7 +350,7 @@ async fn a_list_pages_in_the_order_of_writing_without_rows_that_its_reader_canno
     let expected: Vec<String> = ["user:9", "user:8", "user:7", "user:6"].iter().map(|user| spelled(user)).collect();
     assert_eq!(seen, expected, "the domain's approver is not for the project's administrator");
     let foreign = served.list("u9", &rest).await;
-    assert_eq!(code(&foreign), (403, "cursor_binding_mismatch"));
+    assert_eq!(code(&foreign), (400, "invalid_cursor"));
     let bad = served.call("u8", Method::GET, "/v1/authz/relation-tuples", None).await;
     assert_eq!(code(&bad), (400, "invalid_project_id"));
 }
