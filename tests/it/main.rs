@@ -10,6 +10,7 @@
 )]
 
 mod architecture;
+mod authority;
 mod events;
 mod hostile;
 mod installation;
