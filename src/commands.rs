@@ -6,17 +6,42 @@ mod signing;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use plexsphere_kernel::Database;
+use plexsphere_audit::{AuditKey, PgAuditLog};
+use plexsphere_kernel::{Database, SystemClock};
 use plexsphere_local::{Artifacts, Outcome, Paths};
 use serde_json::json;
 
 use crate::cli::Output;
 use crate::config::{Config, Loaded, is_secret};
+use crate::custody::Keys;
 use crate::output::{say, tell};
 
 pub(crate) use platform::platform;
 pub(crate) use signing::signing;
+
+/// What a command needs that does by itself what control does: the keys, the database and the audit log.
+pub(crate) struct Hand {
+    pub(crate) keys: Keys,
+    pub(crate) db: Database,
+    pub(crate) audit: Arc<PgAuditLog>,
+}
+
+impl Hand {
+    /// # Errors
+    /// One sentence.
+    pub(crate) async fn open(config: &Config) -> Result<Self, String> {
+        let keys = Keys::load(&config.custody)?;
+        let db = Database::connect(&config.database.url, 2)
+            .await
+            .map_err(|error| format!("the database cannot be reached: {}", sentence(&error)))?;
+        let audit_key = AuditKey::parse(&data_encoding::HEXLOWER.encode(keys.derive("audit").as_slice()))
+            .map_err(|error| error.to_string())?;
+        let audit = Arc::new(PgAuditLog::new(db.clone(), audit_key, Arc::new(SystemClock)));
+        Ok(Self { keys, db, audit })
+    }
+}
 
 /// Applies the migrations that are missing.
 pub(crate) async fn migrate(config: Config) -> Result<(), String> {

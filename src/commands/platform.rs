@@ -3,18 +3,16 @@
 
 use std::sync::Arc;
 
-use plexsphere_audit::{AuditKey, PgAuditLog};
 use plexsphere_identity::{Actor, PlatformGrants, PlatformRight, TokenPepper};
-use plexsphere_kernel::{Clock as _, Database, Subject, SystemClock};
+use plexsphere_kernel::{Clock as _, Subject, SystemClock};
 use plexsphere_rebac::PgTupleWriter;
 use plexsphere_wire::PrincipalId;
 use plexsphere_wire::intake::COMMAND_LINE;
 use serde_json::json;
 
-use super::sentence;
+use super::{Hand, sentence};
 use crate::cli::PlatformCommand;
 use crate::config::Config;
-use crate::custody::Keys;
 use crate::output::say;
 
 /// Runs one of the commands.
@@ -42,13 +40,7 @@ pub(crate) async fn platform(config: Config, command: PlatformCommand) -> Result
 }
 
 async fn open(config: &Config) -> Result<PlatformGrants, String> {
-    let keys = Keys::load(&config.custody)?;
-    let db = Database::connect(&config.database.url, 2)
-        .await
-        .map_err(|error| format!("the database cannot be reached: {}", sentence(&error)))?;
-    let audit_key = AuditKey::parse(&data_encoding::HEXLOWER.encode(keys.derive("audit").as_slice()))
-        .map_err(|error| error.to_string())?;
-    let audit = Arc::new(PgAuditLog::new(db.clone(), audit_key, Arc::new(SystemClock)));
+    let Hand { keys, db, audit } = Hand::open(config).await?;
     let tuples = Arc::new(PgTupleWriter::new(Arc::new(SystemClock)));
     Ok(PlatformGrants::new(db, audit, tuples, TokenPepper::new(*keys.derive("token"))))
 }

@@ -4,17 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plexsphere_audit::{AuditKey, PgAuditLog};
-use plexsphere_kernel::{Clock as _, Database, Probes, Subject, SystemClock};
+use plexsphere_kernel::{Clock as _, Probes, Subject, SystemClock};
 use plexsphere_signing::{Destruction, Rotation, Signing, SigningParts};
 use plexsphere_wire::intake::COMMAND_LINE;
 use plexsphere_wire::{CorrelationId, DomainId};
 use serde_json::json;
 
-use super::sentence;
+use super::{Hand, sentence};
 use crate::cli::{Output, SigningCommand};
 use crate::config::Config;
-use crate::custody::Keys;
 use crate::output::say;
 use crate::roles::control;
 
@@ -32,13 +30,7 @@ pub(crate) async fn signing(config: Config, command: SigningCommand) -> Result<(
 }
 
 async fn open(config: &Config) -> Result<Arc<Signing>, String> {
-    let keys = Keys::load(&config.custody)?;
-    let db = Database::connect(&config.database.url, 2)
-        .await
-        .map_err(|error| format!("the database cannot be reached: {}", sentence(&error)))?;
-    let audit_key = AuditKey::parse(&data_encoding::HEXLOWER.encode(keys.derive("audit").as_slice()))
-        .map_err(|error| error.to_string())?;
-    let audit = Arc::new(PgAuditLog::new(db.clone(), audit_key, Arc::new(SystemClock)));
+    let Hand { keys, db, audit } = Hand::open(config).await?;
     let (deployment, probes) = (control::deployment(&keys), Probes::default());
     let parts =
         SigningParts { db, ring: keys.signing_ring, audit, clock: Arc::new(SystemClock), probes: probes.clone() };
@@ -115,8 +107,8 @@ fn parse(domain: &str) -> Result<DomainId, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plexsphere_kernel::MIGRATOR;
     use plexsphere_kernel::seams::SigningKeys as _;
+    use plexsphere_kernel::{Database, MIGRATOR};
     use plexsphere_testkit::TestDatabase;
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! The face of the context: what it is built from and what it offers.
 
+mod ground;
+
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -8,24 +10,24 @@ use plexsphere_kernel::http::Operation;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::paging::CursorCodec;
 use plexsphere_kernel::seams::{MeshMembership, NodeEntries, SigningKeys};
-use plexsphere_kernel::{AuditLog, Authenticator, Authorizer, Clock, Database, GrantRules, KekRing, TupleWriter};
+use plexsphere_kernel::{AuditLog, Authenticator, Clock, Database, GrantRules, KekRing, TupleWriter};
 use plexsphere_oidc::{Origin, Providers, SpiffeBundles};
 use uuid::Uuid;
 
+use self::ground::Ground;
 use crate::bindings::{self, Bindings, IdpHealthProbe};
 use crate::denials::{self, Denials};
-use crate::devices::{self, Devices, DevicesNeeds};
+use crate::devices::{self, Devices};
 use crate::enrolment::{
     self, BootstrapTokens, DirectoryFlush, Hasher, NodeLifecycle, NodeReader, NskCustodian, Registration,
-    RegistrationNeeds,
 };
 use crate::groups::{self, Groups};
-use crate::journal::{self, Journal};
+use crate::journal;
 use crate::pepper::TokenPepper;
-use crate::principals::{self, ApiTokens, Cache, FirstAdministrator, PgAuthenticator, PlatformAuthorizer, Verdicts};
+use crate::principals::{self, ApiTokens, FirstAdministrator, PgAuthenticator, Verdicts};
 use crate::sealed::{self, SealedSecrets};
 use crate::sessions::{self, Sessions};
-use crate::signin::{self, ClientSecrets, SignInNeeds, SignInSettings, SignIns};
+use crate::signin::{self, ClientSecrets, SignIns};
 use crate::sweepers::Sweeper;
 use crate::tenancy::subjects::Subjects;
 use crate::tenancy::{
@@ -35,10 +37,6 @@ use crate::tenancy::{
 
 /// One row about the same thing per minute.
 const ONE_ROW_A_MINUTE_MS: i64 = 60_000;
-
-/// A person may try ten device codes a minute.
-const TRIES_A_MINUTE: i64 = 10;
-const TRY_EVERY_MS: i64 = 6_000;
 
 /// Settings.
 #[derive(Clone, Debug)]
@@ -143,7 +141,6 @@ pub struct Identity {
     nodes: NodeReader,
     first_administrator: FirstAdministrator,
     authenticator: Arc<PgAuthenticator>,
-    authorizer: Arc<PlatformAuthorizer>,
     denials: Arc<Denials>,
 }
 
@@ -151,99 +148,40 @@ impl Identity {
     /// Puts the context together. Nothing is started and nothing is read.
     #[must_use]
     pub fn new(config: &IdentityConfig, deps: Deps) -> Self {
-        let Deps { db, clock, mesh, signing, pepper, .. } = deps.clone();
-        let journal = Journal::new(Arc::clone(&deps.audit));
-        let tokens = Arc::new(Cache::new());
+        let ground = Ground::new(config, &deps);
+        let Deps { db, mesh, signing, pepper, tuples, .. } = deps.clone();
+        let journal = ground.journal.clone();
         let nodes = NodeReader::new(db.clone());
         let verdicts = Arc::new(Verdicts::new());
         let lifecycle =
-            NodeLifecycle::new(journal.clone(), Arc::clone(&mesh), Arc::clone(&verdicts), Arc::clone(&deps.tuples));
+            NodeLifecycle::new(journal.clone(), Arc::clone(&mesh), Arc::clone(&verdicts), Arc::clone(&tuples));
         let custodian = NskCustodian::new(db.clone(), Arc::clone(&deps.kek), config.deployment_id);
         let hasher = Hasher::new(config.hashes_at_once);
         let bootstrap_tokens = BootstrapTokens::new(db.clone(), journal.clone(), pepper.clone(), hasher);
-        let registration = Registration::new(RegistrationNeeds {
-            db: db.clone(),
-            journal: journal.clone(),
-            tokens: bootstrap_tokens.clone(),
-            lifecycle: lifecycle.clone(),
-            custodian: custodian.clone(),
-            mesh: Arc::clone(&mesh),
-            signing: Arc::clone(&signing),
-            tuples: Arc::clone(&deps.tuples),
-            flush: deps.flush.clone(),
-            single_node_kinds: config.single_node_kinds.clone(),
-            refusal_rows: Throttle::new(ONE_ROW_A_MINUTE_MS, 1),
-        });
-        let sessions = Sessions::new(db.clone(), Arc::clone(&clock), journal.clone(), pepper.clone());
-        let authenticator = PgAuthenticator {
-            db: db.clone(),
-            clock: Arc::clone(&clock),
-            journal: journal.clone(),
-            pepper: pepper.clone(),
-            cache: Arc::clone(&tokens),
-            sessions: sessions.clone(),
-            nodes: Arc::new(nodes.clone()),
-            verdicts,
-            revoked_rows: Throttle::new(ONE_ROW_A_MINUTE_MS, 1),
-        };
-        let groups = Groups::new(db.clone(), journal.clone(), Arc::clone(&deps.tuples));
-        let bindings =
-            Bindings::new(db.clone(), journal.clone(), (groups.clone(), sessions.clone()), config.allow_insecure_idp);
-        let invitations = invitations_of(config, &deps, &journal, &groups);
-        let tuples = Arc::clone(&deps.tuples);
-        let first_administrator = FirstAdministrator {
-            db: db.clone(),
-            journal: journal.clone(),
-            pepper: pepper.clone(),
-            cache: Arc::clone(&tokens),
-            tuples,
-        };
-        let sign_ins = SignIns::new(
-            SignInNeeds {
-                db: db.clone(),
-                journal: journal.clone(),
-                kek: Arc::clone(&deps.kek),
-                providers: Arc::clone(&deps.providers),
-                client_secrets: Arc::clone(&deps.client_secrets),
-                bindings: bindings.clone(),
-                groups: groups.clone(),
-                invitations: Arc::new(invitations.clone()),
-                tuples: Arc::clone(&deps.tuples),
-                sessions: sessions.clone(),
-                first_administrator: first_administrator.clone(),
-            },
-            SignInSettings {
-                redirect_uri: format!("{}/v1/auth/callback", config.public_base_url),
-                platform_admins: config.platform_admins.clone(),
-            },
-        );
-        let devices = Devices::new(DevicesNeeds {
-            db: db.clone(),
-            journal: journal.clone(),
-            sessions: sessions.clone(),
-            bindings: bindings.clone(),
-            tries: Arc::new(Throttle::new(TRY_EVERY_MS, TRIES_A_MINUTE)),
-        });
+        let registration = ground.registration((&bootstrap_tokens, &lifecycle, &custodian));
+        let groups = Groups::new(db.clone(), journal.clone(), Arc::clone(&tuples));
+        let bindings = ground.bindings(&groups);
+        let invitations = ground.invitations(&groups);
+        let first_administrator = ground.first_administrator();
         let node_rows = Throttle::new(ONE_ROW_A_MINUTE_MS, 1);
         Self {
             denials: Arc::new(Denials { db: db.clone(), audit: Arc::clone(&deps.audit), node_rows }),
             register_throttle: Arc::new(Throttle::new(config.register_interval_ms, config.register_burst)),
-            sessions,
-            api_tokens: ApiTokens::new(db.clone(), journal.clone(), pepper.clone(), Arc::clone(&tokens)),
-            domains: Domains::new(db.clone(), journal.clone(), mesh, signing, Arc::clone(&deps.tuples)),
-            projects: Projects::new(db.clone(), journal.clone(), Arc::clone(&deps.tuples)),
-            resources: Resources::new(db.clone(), journal.clone(), lifecycle.clone(), Arc::clone(&deps.tuples)),
-            identities: Identities::new(db.clone(), journal.clone(), Subjects::new(pepper), Arc::clone(&deps.tuples)),
-            invitations,
-            node_summaries: NodeSummaries::new(db.clone(), journal),
-            bindings,
-            sign_ins,
-            devices,
+            api_tokens: ApiTokens::new(db.clone(), journal.clone(), pepper.clone(), Arc::clone(&ground.tokens)),
+            domains: Domains::new(db.clone(), journal.clone(), mesh, signing, Arc::clone(&tuples)),
+            projects: Projects::new(db.clone(), journal.clone(), Arc::clone(&tuples)),
+            resources: Resources::new(db.clone(), journal.clone(), lifecycle.clone(), Arc::clone(&tuples)),
+            identities: Identities::new(db.clone(), journal.clone(), Subjects::new(pepper), tuples),
+            sign_ins: ground.sign_ins(&bindings, (&groups, &invitations), &first_administrator),
+            devices: ground.devices(&bindings),
+            authenticator: Arc::new(ground.authenticator(&nodes, verdicts)),
+            node_summaries: NodeSummaries::new(db, journal),
+            sessions: ground.sessions,
             config: config.clone(),
+            invitations,
+            bindings,
             groups,
             first_administrator,
-            authorizer: Arc::new(PlatformAuthorizer { db, clock, admins: Cache::new() }),
-            authenticator: Arc::new(authenticator),
             bootstrap_tokens,
             registration,
             lifecycle,
@@ -287,12 +225,6 @@ impl Identity {
     #[must_use]
     pub fn authenticator(&self) -> Arc<dyn Authenticator> {
         Arc::clone(&self.authenticator) as Arc<dyn Authenticator>
-    }
-
-    /// Who may do what.
-    #[must_use]
-    pub fn authorizer(&self) -> Arc<dyn Authorizer> {
-        Arc::clone(&self.authorizer) as Arc<dyn Authorizer>
     }
 
     /// The audit log for the gates: it files a refusal on the chain of the Domain that it concerns, and bounds the rows
@@ -415,19 +347,6 @@ impl Identity {
         enrolment::STATEMENTS.iter().for_each(|list| all.extend_from_slice(list));
         all
     }
-}
-
-fn invitations_of(config: &IdentityConfig, deps: &Deps, journal: &Journal, groups: &Groups) -> Invitations {
-    Invitations::new(invitations::InvitationNeeds {
-        db: deps.db.clone(),
-        journal: journal.clone(),
-        subjects: Subjects::new(deps.pepper.clone()),
-        tuples: Arc::clone(&deps.tuples),
-        grants: Arc::clone(&deps.grants),
-        groups: groups.clone(),
-        kek: Arc::clone(&deps.kek),
-        deployment: config.deployment_id,
-    })
 }
 
 /// Every page and look-up that grows with the fleet, and the index that it walks, for the test that explains them.

@@ -13,7 +13,7 @@
 //! - **I6** All authority starts with the first administrator, whose token is shown to exactly one caller.
 //!
 //! Needs: `MeshMembership`, `SigningKeys`, `AuditLog`, a `KekRing`, a [`TokenPepper`], and where there is an edge
-//! directory a [`DirectoryFlush`]. Offers through [`Identity`]: operations, `Authenticator`, `Authorizer`, `NodeEntries`,
+//! directory a [`DirectoryFlush`]. Offers through [`Identity`]: operations, `Authenticator`, `NodeEntries`,
 //! [`NodeLifecycle`], [`NskCustodian`], [`FirstAdministrator`] and sweepers.
 
 mod bindings;
@@ -50,8 +50,8 @@ pub use groups::{Group, GroupRefusal, GroupSource, Groups, MemberKind, Membershi
 pub use journal::{Actor, Journal};
 pub use pepper::TokenPepper;
 pub use principals::{
-    ApiTokenText, ApiTokens, DeliveryFault, FirstAdministrator, GrantRefusal, PgAuthenticator, PlatformAuthorizer,
-    PlatformGrants, PlatformRight, Revocation, TokenRefusal,
+    ApiTokenText, ApiTokens, DeliveryFault, FirstAdministrator, GrantRefusal, PgAuthenticator, PlatformGrants,
+    PlatformRight, Revocation, TokenRefusal,
 };
 pub use sessions::Sessions;
 pub use signin::{ClientSecrets, Secret, SecretFault, SignIns};

@@ -3,7 +3,6 @@
 
 mod admin;
 mod authenticator;
-mod authorizer;
 mod bootstrap;
 mod cache;
 mod grants;
@@ -14,7 +13,6 @@ mod store;
 mod verdicts;
 
 pub use authenticator::PgAuthenticator;
-pub use authorizer::PlatformAuthorizer;
 pub use bootstrap::{DeliveryFault, FirstAdministrator};
 pub use grants::{GrantRefusal, PlatformGrants, PlatformRight};
 pub use model::{ApiTokenText, TokenRefusal};
@@ -23,6 +21,7 @@ pub use verdicts::Revocation;
 
 pub(crate) use authenticator::AUTHENTICATE;
 pub(crate) use cache::Cache;
+pub(crate) use service::TokenCache;
 pub(crate) use store::PAGES;
 pub(crate) use verdicts::Verdicts;
 #[cfg(test)]

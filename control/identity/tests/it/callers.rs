@@ -13,6 +13,7 @@ use plexsphere_kernel::{Authorizer, Clock, Decision, ObjectRef, Principal};
 use plexsphere_wire::{DenialReason, PrincipalId, TokenId};
 use uuid::Uuid;
 
+use crate::administrators::Administrators;
 use crate::world::World;
 
 /// Whoever it knows may do what was granted; everybody else is judged by the context's own authoriser.
@@ -25,8 +26,11 @@ pub(crate) struct Grants {
 impl Grants {
     /// Seats a fresh one in the gates of a world.
     pub(crate) fn seat(world: &mut World) -> Arc<Self> {
-        let grants =
-            Arc::new(Self { base: world.identity.authorizer(), known: Mutex::default(), rows: Mutex::default() });
+        let grants = Arc::new(Self {
+            base: Arc::new(Administrators(world.db.clone())),
+            known: Mutex::default(),
+            rows: Mutex::default(),
+        });
         let gates = Arc::new(Gates {
             authenticator: world.identity.authenticator(),
             authorizer: Arc::clone(&grants) as Arc<dyn Authorizer>,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test reports by failing")]
 
 mod admin_tokens;
+mod administrators;
 mod bindings;
 mod bindings_races;
 mod bindings_scope;

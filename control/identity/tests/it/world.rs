@@ -27,6 +27,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
+use crate::administrators::Administrators;
 use crate::tuples::{RecordedTuples, SomeGrants};
 
 pub(crate) static MIGRATOR: &Migrator = &plexsphere_kernel::MIGRATOR;
@@ -174,7 +175,7 @@ async fn build(
     let identity = Arc::new(Identity::new(&config, deps.clone()));
     let gates = Arc::new(Gates {
         authenticator: identity.authenticator(),
-        authorizer: identity.authorizer(),
+        authorizer: Arc::new(Administrators(db.clone())),
         audit: identity.denials(),
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         throttle: Throttle::default(),
