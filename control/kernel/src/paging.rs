@@ -51,6 +51,21 @@ pub struct CursorCodec {
     previous: Option<[u8; 32]>,
 }
 
+/// Reads `limit` of a call: 1 to 200, 50 when it is absent; never clamped.
+///
+/// # Errors
+/// 400 `invalid_limit`.
+pub fn limit(call: &Call) -> Result<i64, Problem> {
+    match call.query.one("limit", Code::InvalidLimit)? {
+        None => Ok(DEFAULT_LIMIT),
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+            .ok_or_else(|| Problem::new(Code::InvalidLimit, "`limit` must be an integer from 1 to 200.")),
+    }
+}
+
 impl CursorCodec {
     /// A codec that signs under `current` and also reads what `previous` signed.
     #[must_use]
@@ -64,14 +79,7 @@ impl CursorCodec {
     /// # Errors
     /// 400 `invalid_limit`, 400 `invalid_cursor`, 403 `cursor_binding_mismatch`.
     pub fn page<K: DeserializeOwned>(&self, call: &Call, filters: &str) -> Result<Page<K>, Problem> {
-        let limit = match call.query.one("limit", Code::InvalidLimit)? {
-            None => DEFAULT_LIMIT,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-                .ok_or_else(|| Problem::new(Code::InvalidLimit, "`limit` must be an integer from 1 to 200."))?,
-        };
+        let limit = limit(call)?;
         let after = match call.query.one("cursor", Code::InvalidCursor)? {
             None | Some("") => None,
             Some(cursor) => {

@@ -166,6 +166,10 @@ pub struct Operation {
     pub successes: Vec<SuccessBody>,
     /// The operation's own codes beside the global ones.
     pub problems: Vec<Code>,
+    /// Path parameters that are ids beside the gate's object, each with the code of a malformed one.
+    pub path_ids: Vec<(&'static str, Code)>,
+    /// Whether the operation lists in pages.
+    pub paged: bool,
     /// Headers that every answer has, refusals included.
     pub fixed_headers: Vec<(http::HeaderName, http::HeaderValue)>,
     /// Schemas that the document needs for this operation.
@@ -216,6 +220,8 @@ impl Operation {
                 documented_body: None,
                 successes: Vec::new(),
                 problems: Vec::new(),
+                path_ids: Vec::new(),
+                paged: false,
                 fixed_headers: Vec::new(),
                 schemas: Vec::new(),
                 handler: Arc::new(|_| Box::pin(async { Err(Problem::internal()) })),
@@ -245,6 +251,14 @@ impl OperationBuilder {
     #[must_use]
     pub fn always_sets(mut self, name: http::HeaderName, value: http::HeaderValue) -> Self {
         self.operation.fixed_headers.push((name, value));
+        self
+    }
+
+    /// A path parameter that is an id, beside the gate's object: a malformed or nil one is refused with `code` before
+    /// anybody is asked whether the caller may.
+    #[must_use]
+    pub fn path_id(mut self, param: &'static str, code: Code) -> Self {
+        self.operation.path_ids.push((param, code));
         self
     }
 
@@ -344,6 +358,7 @@ impl OperationBuilder {
         let mut builder = self
             .query("cursor", "Where the previous page ended; opaque.", RefOr::T(cursor.into()))
             .query("limit", "The most items of a page.", RefOr::T(limit.into()));
+        builder.operation.paged = true;
         builder.operation.problems.extend([Code::InvalidLimit, Code::InvalidCursor]);
         builder
     }

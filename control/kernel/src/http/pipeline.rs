@@ -15,11 +15,12 @@ use futures_util::FutureExt as _;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request};
 use plexsphere_wire::problem::MEDIA_TYPE;
-use plexsphere_wire::{Code, CorrelationId, DenialReason, Problem};
+use plexsphere_wire::{Code, CorrelationId, DenialReason, PrincipalId, Problem};
 
 use super::call::{Call, ClientInfo, PathParams, Query, Reply};
 use super::operation::{Gate, ObjectFrom, Operation, Scheme};
 use crate::audit::RequestContext;
+use crate::paging;
 use crate::{
     AuditLog, AuditRecord, Authenticated, Authenticator, Authorizer, Clock, Decision, ObjectRef, Outcome,
     PrincipalScope,
@@ -228,6 +229,7 @@ async fn pass(
         },
         gates,
     };
+    judge_address(&operation, &call)?;
     authorize(&operation, &call).await?;
     if let Some(rules) = &operation.body {
         call.body = body::read(&parts.headers, body, rules).await?;
@@ -293,6 +295,17 @@ async fn by_cookie(gates: &Gates, headers: &HeaderMap) -> Result<Authenticated, 
     }
 }
 
+/// Ids of the path and the size of a page: what is malformed is so for everybody.
+fn judge_address(operation: &Operation, call: &Call) -> Result<(), Problem> {
+    if let Gate::Relation { object: ObjectFrom::Path { param, code, .. }, .. } = operation.gate {
+        call.params.id::<PrincipalId>(param, code)?;
+    }
+    for (param, code) in &operation.path_ids {
+        call.params.id::<PrincipalId>(param, *code)?;
+    }
+    if operation.paged { paging::limit(call).map(drop) } else { Ok(()) }
+}
+
 async fn authorize(operation: &Operation, call: &Call) -> Result<(), Problem> {
     match operation.gate {
         Gate::Open(_) | Gate::AnyCaller(_) | Gate::AfterRead { .. } => Ok(()),
@@ -300,7 +313,7 @@ async fn authorize(operation: &Operation, call: &Call) -> Result<(), Problem> {
             call.authorize(relation, &ObjectRef::platform()).await
         }
         Gate::Relation { relation, object: ObjectFrom::Path { kind, param, code } } => {
-            let id: plexsphere_wire::PrincipalId = call.params.id(param, code)?;
+            let id: PrincipalId = call.params.id(param, code)?;
             call.authorize(relation, &ObjectRef { kind, id: id.to_string() }).await
         }
         Gate::OwnNode { param, relation, mismatch, denied } => {

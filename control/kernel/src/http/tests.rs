@@ -113,6 +113,11 @@ fn router(rows: &Arc<Rows>) -> axum::Router {
             operation("Managed", "/managed/{id}", on("manage")),
             operation("Denied", "/denied/{id}", on("nothing")),
             operation("Broken", "/broken/{id}", on("broken")),
+            Operation::new("Second", Method::GET, "/second/{id}/{other}", on("nothing"))
+                .path_id("other", Code::InvalidPrincipalId)
+                .paged()
+                .answers_empty(200, "ok")
+                .handler(|_| async { Ok(Reply::empty(StatusCode::OK)) }),
         ],
         &gates,
     )
@@ -173,6 +178,22 @@ async fn gates_answer_in_their_order() {
     for (path, bearer, body, status, code) in table {
         let answer = post(path, *bearer, (*body).to_owned()).await;
         assert_eq!((answer.status, answer.code.as_str()), (*status, *code), "{path} {bearer:?} {body}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_malformed_in_an_address_is_so_before_anybody_is_asked_whether_the_caller_may() {
+    let rows = Arc::new(Rows::default());
+    for (path, bearer, expected) in [
+        (format!("/second/{ID}/{ID}"), Some("psk_good"), (403, "permission_denied")),
+        (format!("/second/x/{ID}"), Some("psk_good"), (400, "invalid_domain_id")),
+        (format!("/second/{ID}/x"), Some("psk_good"), (400, "invalid_principal_id")),
+        (format!("/second/{ID}/{ID}?limit=201"), Some("psk_good"), (400, "invalid_limit")),
+        (format!("/second/{ID}/{ID}?limit=1&limit=2"), Some("psk_good"), (400, "invalid_limit")),
+        (format!("/second/x/x?limit=0"), None, (401, "unauthenticated")),
+    ] {
+        let answer = send(&rows, Method::GET, &path, bearer, Body::empty()).await;
+        assert_eq!((answer.status, answer.code.as_str()), expected, "{path}");
     }
 }
 

@@ -163,6 +163,7 @@ fn get(identities: Identities) -> Operation {
              and an administrator is none by that alone. A principal of another Domain reads as missing.",
         )
         .answers::<Detail>(200, "The identity.")
+        .path_id("principal_id", Code::InvalidPrincipalId)
         .problems(&[Code::InvalidDomainId, Code::InvalidPrincipalId, Code::IdentityNotFound])
         .handler(move |call| {
             let identities = identities.clone();

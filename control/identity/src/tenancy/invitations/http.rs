@@ -234,6 +234,7 @@ fn get(invitations: Invitations) -> Operation {
     Operation::new("GetInvitation", Method::GET, "/v1/domains/{id}/invitations/{invitation_id}", gate)
         .words(TAG, "Read an invitation", "The invitation as it stands. One of another Domain reads as missing.")
         .answers::<Response>(200, "The invitation.")
+        .path_id("invitation_id", Code::InvalidInvitationId)
         .problems(&[Code::InvalidDomainId, Code::InvalidInvitationId, Code::InvitationNotFound])
         .handler(move |call| {
             let invitations = invitations.clone();
@@ -255,6 +256,7 @@ fn revoke(invitations: Invitations) -> Operation {
             "Ends a pending invitation. Repeating it changes nothing; one that was accepted or has expired says so.",
         )
         .answers_empty(204, "Revoked, now or before.")
+        .path_id("invitation_id", Code::InvalidInvitationId)
         .problems(&[
             Code::InvalidDomainId,
             Code::InvalidInvitationId,
