@@ -46,14 +46,14 @@ impl Artifact {
         }
     }
 
-    /// The least version that has what we use. NATS 2.15 commits batches in groups.
+    /// The least version that has what we use. NATS 2.15 commits batches in groups; SeaweedFS is started as `weed mini`.
     #[must_use]
     pub fn least_version(self) -> Version {
         match self {
             Self::Postgres => Version::new(16, 0, 0),
             Self::Nats => Version::new(2, 15, 0),
             Self::OpenBao => Version::new(2, 2, 0),
-            Self::SeaweedFs => Version::new(3, 60, 0),
+            Self::SeaweedFs => Version::new(4, 48, 0),
             Self::Node => Version::new(20, 19, 0),
         }
     }

@@ -10,7 +10,7 @@
 //! - T3: a failure to start is a panic whose message is the sentence of `plexsphere_local::LocalError`.
 //! - T4: an unexpected WARN or ERROR line fails the test that caused it, when the test holds a [`logs::Guard`].
 //! - T5: a push that Mimir, Loki or a SIEM would refuse is a violation at the [`receiver`], never a pass.
-//! - T6: the OpenID provider is another's, certified, and its packages are pinned by hash.
+//! - T6: the OpenID provider is another's, certified, and its packages are pinned by hash; so is the S3 server.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a testkit reports by failing the test")]
 
 mod bao;
@@ -20,6 +20,7 @@ pub mod logs;
 mod message_bus;
 mod openid;
 pub mod receiver;
+mod s3;
 mod servers;
 mod walls;
 
@@ -28,4 +29,5 @@ pub use database::{TestDatabase, TestPostgres, postgres, postgres_own};
 pub use eventually::{Pauses, patience};
 pub use message_bus::{TestNats, nats, nats_own};
 pub use openid::{Browser, OpenIdSettings, TestOpenId, openid, openid_with};
+pub use s3::{TestS3, s3, s3_own};
 pub use walls::{Grant, WALLS};

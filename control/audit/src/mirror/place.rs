@@ -2,16 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use object_store::ObjectStore;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use object_store::{ObjectStore, RetryConfig};
 use parking_lot::Mutex;
 use url::Url;
 use uuid::Uuid;
 
 const CHAIN: &str = "{chain}";
+/// For a connection that the server has just closed. A server that is away is the mirror's to wait for: the client, left
+/// to itself, would hold a chain's turn for up to three minutes.
+const RETRIES: usize = 2;
+const RETRIED_FOR: Duration = Duration::from_secs(10);
 
 /// The text names no place for copies.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +34,8 @@ pub enum MirrorPlaceError {
 /// `AWS_…` variables.
 pub struct MirrorPlace {
     template: String,
+    /// Instead of the process's own.
+    variables: Option<Vec<(AmazonS3ConfigKey, String)>>,
     /// One client per bucket.
     clients: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
 }
@@ -42,11 +49,19 @@ impl MirrorPlace {
         if !template.contains(CHAIN) {
             return Err(MirrorPlaceError::NoChain);
         }
-        let place = Self { template: template.to_owned(), clients: Mutex::default() };
+        let place = Self { template: template.to_owned(), variables: None, clients: Mutex::default() };
         match place.url(Uuid::nil()).map(|url| url.scheme().to_owned()) {
             Some(scheme) if scheme == "file" || scheme == "s3" => Ok(place),
             _ => Err(MirrorPlaceError::Scheme),
         }
+    }
+
+    /// Takes these `AWS_…` variables instead of the process's own. Unknown names are passed over, as there.
+    #[must_use]
+    pub fn with_variables<'a>(mut self, variables: impl IntoIterator<Item = (&'a str, String)>) -> Self {
+        let known = |(name, value): (&str, String)| Some((name.to_ascii_lowercase().parse().ok()?, value));
+        self.variables = Some(variables.into_iter().filter_map(known).collect());
+        self
     }
 
     /// The client and the folder for a chain.
@@ -62,10 +77,18 @@ impl MirrorPlace {
         let client: Arc<dyn ObjectStore> = if url.scheme() == "file" {
             Arc::new(LocalFileSystem::new().with_fsync(true))
         } else {
-            Arc::new(AmazonS3Builder::from_env().with_bucket_name(&bucket).build()?)
+            Arc::new(self.builder().with_bucket_name(&bucket).build()?)
         };
         self.clients.lock().insert(bucket, Arc::clone(&client));
         Ok((client, folder))
+    }
+
+    fn builder(&self) -> AmazonS3Builder {
+        let builder = self.variables.as_ref().map_or_else(AmazonS3Builder::from_env, |variables| {
+            variables.iter().fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(*key, value))
+        });
+        let retry = RetryConfig { max_retries: RETRIES, retry_timeout: RETRIED_FOR, ..RetryConfig::default() };
+        builder.with_retry(retry)
     }
 
     fn url(&self, chain: Uuid) -> Option<Url> {

@@ -15,6 +15,7 @@ mod migrating;
 mod mirroring;
 mod reading;
 mod rig;
+mod s3;
 mod sequencing;
 mod statements;
 mod tampering;
