@@ -215,7 +215,7 @@ impl BuiltEdge {
         shards.into_iter().for_each(|shard| drop(background.spawn(shard)));
         let (intake, carrier) = Intake::new(nats.clone(), Arc::clone(clock), metrics.clone(), stop.clone());
         background.spawn(carrier);
-        let fanout = self.assemble_fanout((&hub, &directory, &lookup), background, stop);
+        let fanout = self.assemble_fanout((&hub, &directory, &lookup), &intake, background, stop);
         let ingest = self.assemble_ingest(&lookup, background, stop);
         self.follow_directory(&directory, &hub, background, stop);
         let alt_svc = self
@@ -237,6 +237,7 @@ impl BuiltEdge {
     fn assemble_fanout(
         &self,
         (hub, directory, lookup): (&Arc<Hub>, &Arc<Directory>, &Arc<Lookup>),
+        intake: &Intake,
         background: &TaskTracker,
         stop: &CancellationToken,
     ) -> Arc<Fanout> {
@@ -244,6 +245,7 @@ impl BuiltEdge {
             client: self.deps.nats.clone(),
             hub: Arc::clone(hub),
             directory: Arc::clone(directory),
+            intake: intake.clone(),
             clock: Arc::clone(&self.deps.clock),
             metrics: self.metrics.clone(),
             probe: Arc::clone(&self.events_probe),

@@ -8,6 +8,9 @@ use crate::{CorrelationId, DenialReason, DomainId, NodeId, Timestamp};
 /// The command line as the subject of audit rows: an operator who works on the parts themselves, past the API.
 pub const COMMAND_LINE: Uuid = Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0103);
 
+/// An edge's event gateway as the subject of audit rows: it refuses what the event stream carries.
+pub const EVENT_GATEWAY: Uuid = Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0104);
+
 /// The body of a message of the audit intake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]

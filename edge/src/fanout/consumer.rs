@@ -12,7 +12,9 @@ use async_nats::jetstream::{self, Message};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use plexsphere_wire::envelope::Envelope;
-use plexsphere_wire::subjects;
+use plexsphere_wire::intake::{EVENT_GATEWAY, SystemIntake};
+use plexsphere_wire::{CorrelationId, DenialReason, subjects};
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +24,7 @@ use super::verify::{Rejection, verify};
 use crate::clock::Clock;
 use crate::config::{EventsConfig, millis, seconds};
 use crate::directory::Directory;
+use crate::intake::Intake;
 use crate::metrics::{Metrics, OfReason};
 use crate::probe::Probe;
 
@@ -30,6 +33,8 @@ const KEY_PATIENCE: Duration = Duration::from_millis(500);
 /// How old a message may be whose key the directory may not know yet.
 const KEY_FRESH: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(500);
+/// The audit row of a message that was not believed.
+const REJECTED: &str = "event_bus.envelope_rejected";
 
 /// The event stream as this edge sees it.
 pub struct EventBus {
@@ -37,6 +42,7 @@ pub struct EventBus {
     jetstream: jetstream::Context,
     hub: Arc<Hub>,
     directory: Arc<Directory>,
+    intake: Intake,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     config: EventsConfig,
@@ -66,6 +72,8 @@ pub struct EventBusDeps {
     pub hub: Arc<Hub>,
     /// The Domains' keys.
     pub directory: Arc<Directory>,
+    /// Where rejected messages are recorded.
+    pub intake: Intake,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
     /// The counters.
@@ -83,6 +91,7 @@ impl EventBus {
             client: deps.client,
             hub: deps.hub,
             directory: deps.directory,
+            intake: deps.intake,
             clock: deps.clock,
             metrics: deps.metrics,
             config,
@@ -221,7 +230,7 @@ impl EventBus {
         Ok(())
     }
 
-    /// Verifies a message; a bad one is counted, logged and dropped.
+    /// Verifies a message; a bad one is counted, logged, audited and dropped.
     pub(super) async fn verify(
         &self,
         subject: &str,
@@ -238,9 +247,30 @@ impl EventBus {
             Err(rejection) => {
                 self.metrics.envelopes_rejected.get_or_create(&OfReason { reason: rejection.as_str() }).inc();
                 tracing::error!(subject, sequence, %rejection, "envelope rejected");
+                self.audit((subject, wire), sequence, rejection);
                 None
             }
         }
+    }
+
+    /// Records a rejection on the platform's chain. Every edge rejects the same message, and does so again when it
+    /// starts: the digest makes one row of them all.
+    fn audit(&self, (subject, wire): (&str, &[u8]), sequence: u64, rejection: Rejection) {
+        let now = self.clock.now();
+        let row = SystemIntake {
+            domain: None,
+            subject: EVENT_GATEWAY,
+            relation: REJECTED.to_owned(),
+            object_type: "envelope".to_owned(),
+            object_id: format!("{sequence}/{}", rejection.as_str()),
+            denied: Some(DenialReason::OutOfScope),
+            repeated: 0,
+            correlation_id: CorrelationId::mint(now),
+            occurred_at: now,
+        };
+        let digest =
+            Sha256::new().chain_update(sequence.to_be_bytes()).chain_update(subject).chain_update(wire).finalize();
+        self.intake.record_named(row, format!("{REJECTED}:{digest:x}"));
     }
 
     /// Verifies a message under an unknown key once more for a moment, when it is worth it: the relay may sign under a new

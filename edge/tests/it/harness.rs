@@ -263,6 +263,16 @@ async fn heartbeat_control(client: &async_nats::Client, batches: Arc<AtomicU32>)
 // === what tests do with a rig ===
 
 impl Rig {
+    /// The body of the message at a place of the audit intake, as soon as it is there.
+    pub(crate) async fn audit_row(&self, place: u64) -> Vec<u8> {
+        let row = || async {
+            let stream = self.jetstream.get_stream_no_info(subjects::AUDIT_INTAKE_STREAM).await.ok()?;
+            stream.get_raw_message(place).await.ok()
+        };
+        testkit::eventually!(row().await.is_some(), "the row arrives");
+        row().await.unwrap().payload.to_vec()
+    }
+
     pub(crate) fn http(&self) -> String {
         format!("http://{}", self.addresses.http.unwrap())
     }

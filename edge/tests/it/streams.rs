@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use plexsphere_testkit as testkit;
 use plexsphere_wire::directory::CredentialState;
 use plexsphere_wire::envelope::EventType;
+use plexsphere_wire::intake::{EVENT_GATEWAY, SystemIntake};
 use plexsphere_wire::sse::{Item, Parser};
 use plexsphere_wire::{DomainId, subjects};
 use reqwest::Response;
@@ -95,7 +96,7 @@ async fn a_cursor_that_names_nothing_is_refused() {
 }
 
 #[tokio::test]
-async fn a_forged_message_is_dropped_and_the_next_one_flows() {
+async fn a_forged_message_is_dropped_and_recorded_and_the_next_one_flows() {
     let logs = testkit::logs::guard();
     logs.expect("envelope rejected");
     let rig = rig(|_| {}).await;
@@ -108,6 +109,12 @@ async fn a_forged_message_is_dropped_and_the_next_one_flows() {
     let good = rig.publish(subject, EventType::PolicyUpdated).await;
     assert_eq!(stream.next_id().await, good);
     assert!(logs.saw("envelope rejected"));
+    for (place, object) in [(1, format!("{}/signature", good - 2)), (2, format!("{}/scope", good - 1))] {
+        let row: SystemIntake = serde_json::from_slice(&rig.audit_row(place).await).unwrap();
+        assert_eq!((row.domain, row.subject, row.repeated), (None, EVENT_GATEWAY, 0));
+        assert_eq!((row.relation.as_str(), row.object_type.as_str()), ("event_bus.envelope_rejected", "envelope"));
+        assert_eq!(row.object_id, object);
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use plexsphere_audit::{AuditIntakeConsumer, AuditIntakeSweeper};
 use plexsphere_kernel::tasks::{Task as _, Tasks, TasksContext};
 use plexsphere_kernel::{Probes, SystemClock};
 use plexsphere_testkit::{TestNats, eventually};
-use plexsphere_wire::intake::{AuditIntake, COMMAND_LINE, SystemIntake};
+use plexsphere_wire::intake::{AuditIntake, COMMAND_LINE, EVENT_GATEWAY, SystemIntake};
 use plexsphere_wire::subjects::{AUDIT_INTAKE, AUDIT_INTAKE_STREAM};
 use plexsphere_wire::{CorrelationId, DenialReason, DomainId, NodeId};
 use prometheus_client::registry::Registry;
@@ -71,7 +71,7 @@ async fn a_refusal_of_an_edge_becomes_a_row_on_the_nodes_domain_and_a_malformed_
 }
 
 #[tokio::test]
-async fn a_deed_at_the_command_line_becomes_a_granted_row_on_the_platforms_chain() {
+async fn what_a_part_of_the_system_did_or_refused_becomes_a_row_on_the_platforms_chain() {
     let (rig, nats) = (Rig::new().await, plexsphere_testkit::nats().await);
     let _tasks = consume(&rig, &nats).await;
     let deed = SystemIntake {
@@ -85,15 +85,28 @@ async fn a_deed_at_the_command_line_becomes_a_granted_row_on_the_platforms_chain
         correlation_id: CorrelationId::mint(now()),
         occurred_at: now(),
     };
+    let rejection = SystemIntake {
+        subject: EVENT_GATEWAY,
+        relation: "event_bus.envelope_rejected".to_owned(),
+        object_type: "envelope".to_owned(),
+        object_id: "7/signature".to_owned(),
+        denied: Some(DenialReason::OutOfScope),
+        correlation_id: CorrelationId::mint(now()),
+        ..deed.clone()
+    };
     publish(&nats, serde_json::to_vec(&deed).unwrap(), None).await;
-    eventually!(rig.rows().await == 1, "the row is written");
-    let row: (uuid::Uuid, String, String, String) =
-        sqlx::query_as("SELECT chain, reason, object_type, object_id FROM audit.pending")
-            .fetch_one(&rig.database.pool())
+    publish(&nats, serde_json::to_vec(&rejection).unwrap(), Some("event_bus.envelope_rejected:1")).await;
+    eventually!(rig.rows().await == 2, "the rows are written");
+    let rows: Vec<(uuid::Uuid, String, String, String)> =
+        sqlx::query_as("SELECT chain, reason, object_type, object_id FROM audit.pending ORDER BY object_type")
+            .fetch_all(&rig.database.pool())
             .await
             .unwrap();
-    let platform = plexsphere_audit::PLATFORM_ANCHOR;
-    assert_eq!(row, (platform, "granted".to_owned(), "dead_letters".to_owned(), "loki-logs".to_owned()));
+    let row = |reason: &str, kind: &str, id: &str| {
+        (plexsphere_audit::PLATFORM_ANCHOR, reason.to_owned(), kind.to_owned(), id.to_owned())
+    };
+    let expected = [row("granted", "dead_letters", "loki-logs"), row("out_of_scope", "envelope", "7/signature")];
+    assert_eq!(rows, expected);
 }
 
 /// I4: the consumer begins anew, as after a crash before its acknowledgements.

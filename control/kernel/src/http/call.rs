@@ -196,10 +196,11 @@ impl Call {
     /// 403 `permission_denied`, or 503 `authz_unavailable`.
     pub async fn authorize(&self, relation: &str, object: &ObjectRef) -> Result<(), Problem> {
         let principal = self.principal()?;
-        match self.gates.authorizer.decide(&principal, relation, object, &self.circumstances()).await?.decision {
+        let ruling = self.gates.authorizer.decide(&principal, relation, object, &self.circumstances()).await?;
+        match ruling.decision {
             Decision::Allowed { .. } => Ok(()),
             Decision::Denied { reason, relation_path } => {
-                self.gates.audit_denial(self, relation, object, reason).await?;
+                self.gates.audit_denial(self, relation, object, (reason, ruling.caveats)).await?;
                 Err(Problem::denied(Code::PermissionDenied, reason, relation_path))
             }
         }
@@ -225,7 +226,7 @@ impl Call {
     }
 
     /// What conditions on grants are compared with: the server's own knowledge of the request.
-    fn circumstances(&self) -> Circumstances {
+    pub(super) fn circumstances(&self) -> Circumstances {
         let client_ip = self.client.ip.as_deref().and_then(|ip| ip.parse().ok());
         let assurance = match &self.caller {
             Some(Authenticated::Operator { credential, .. }) => credential.assurance(),

@@ -19,7 +19,7 @@ use plexsphere_wire::{Code, CorrelationId, DenialReason, PrincipalId, Problem};
 
 use super::call::{Call, ClientInfo, PathParams, Query, Reply};
 use super::operation::{Gate, ObjectFrom, Operation, Scheme};
-use crate::audit::RequestContext;
+use crate::audit::{CaveatNames, RequestContext};
 use crate::paging;
 use crate::{
     AuditLog, AuditRecord, Authenticated, Authenticator, Authorizer, Clock, Decision, ObjectRef, Outcome,
@@ -68,7 +68,8 @@ pub struct Gates {
 }
 
 impl Gates {
-    /// Records a refusal on the chain of the caller's Domain, or on the platform's for a platform principal.
+    /// Records a refusal on the chain of the caller's Domain, or on the platform's for a platform principal, with the
+    /// conditions that were looked at.
     ///
     /// # Errors
     /// 500: a refusal that cannot be recorded is a fault.
@@ -77,7 +78,7 @@ impl Gates {
         call: &Call,
         relation: &str,
         object: &ObjectRef,
-        reason: DenialReason,
+        (reason, caveats): (DenialReason, CaveatNames),
     ) -> Result<(), Problem> {
         let principal = call.principal()?;
         let domain = match principal.scope {
@@ -94,7 +95,7 @@ impl Gates {
             context: RequestContext { ip: call.client.ip.clone(), user_agent: call.client.user_agent.clone() },
             occurred_at: call.now,
         };
-        Ok(self.audit.record_alone(record).await?)
+        Ok(self.audit.record_decision(record, caveats).await?)
     }
 }
 
@@ -335,14 +336,15 @@ async fn own_node(
             if named.parse() == Ok(place.node) {
                 return Ok(());
             }
-            call.gates.audit_denial(call, relation, &object, reason).await?;
+            call.gates.audit_denial(call, relation, &object, (reason, CaveatNames::default())).await?;
             Err(Problem::denied(mismatch, reason, Vec::new()))
         }
         Authenticated::Operator { principal, .. } => {
-            match call.gates.authorizer.check(principal, relation, &object).await? {
+            let ruling = call.gates.authorizer.decide(principal, relation, &object, &call.circumstances()).await?;
+            match ruling.decision {
                 Decision::Allowed { .. } => Ok(()),
                 Decision::Denied { relation_path, .. } => {
-                    call.gates.audit_denial(call, relation, &object, reason).await?;
+                    call.gates.audit_denial(call, relation, &object, (reason, ruling.caveats)).await?;
                     Err(Problem::denied(denied, reason, relation_path))
                 }
             }

@@ -1,10 +1,10 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use plexsphere_wire::{Code, DenialReason, PrincipalId, Problem, Timestamp};
 use serde::Deserialize;
 use tower::ServiceExt as _;
@@ -12,7 +12,8 @@ use tower::ServiceExt as _;
 use super::pipeline::Throttle;
 use super::pipeline::csrf::AllowedOrigins;
 use super::*;
-use crate::authz::AuthzUnavailable;
+use crate::audit::CaveatNames;
+use crate::authz::{AuthzUnavailable, Circumstances, Ruling};
 use crate::{
     Assurance, AuditLog, AuditRecord, Authenticated, Authenticator, Authorizer, Clock, Credential, Decision, Fault,
     ObjectRef, Principal, PrincipalScope, Subject, Tx,
@@ -55,20 +56,39 @@ impl Authorizer for Fixed {
             _ => Ok(Decision::Denied { reason: DenialReason::OutOfScope, relation_path: Vec::new() }),
         }
     }
+
+    async fn decide(
+        &self,
+        principal: &Principal,
+        relation: &str,
+        object: &ObjectRef,
+        circumstances: &Circumstances,
+    ) -> Result<Ruling, AuthzUnavailable> {
+        let mut caveats = CaveatNames::default();
+        if circumstances.now.is_some() {
+            caveats.add("business_hours", "now").unwrap();
+        }
+        Ok(Ruling { decision: self.check(principal, relation, object).await?, caveats })
+    }
 }
 
+/// The conditions that each recorded row names.
 #[derive(Default)]
-struct Rows(AtomicUsize);
+struct Rows(Mutex<Vec<CaveatNames>>);
 
 #[async_trait]
 impl AuditLog for Rows {
     async fn record(&self, _: &mut Tx, _: AuditRecord) -> Result<(), Fault> {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.0.lock().push(CaveatNames::default());
         Ok(())
     }
 
-    async fn record_alone(&self, _: AuditRecord) -> Result<(), Fault> {
-        self.0.fetch_add(1, Ordering::SeqCst);
+    async fn record_alone(&self, record: AuditRecord) -> Result<(), Fault> {
+        self.record_decision(record, CaveatNames::default()).await
+    }
+
+    async fn record_decision(&self, _: AuditRecord, caveats: CaveatNames) -> Result<(), Fault> {
+        self.0.lock().push(caveats);
         Ok(())
     }
 }
@@ -190,7 +210,7 @@ async fn what_is_malformed_in_an_address_is_so_before_anybody_is_asked_whether_t
         (format!("/second/{ID}/x"), Some("psk_good"), (400, "invalid_principal_id")),
         (format!("/second/{ID}/{ID}?limit=201"), Some("psk_good"), (400, "invalid_limit")),
         (format!("/second/{ID}/{ID}?limit=1&limit=2"), Some("psk_good"), (400, "invalid_limit")),
-        (format!("/second/x/x?limit=0"), None, (401, "unauthenticated")),
+        ("/second/x/x?limit=0".to_owned(), None, (401, "unauthenticated")),
     ] {
         let answer = send(&rows, Method::GET, &path, bearer, Body::empty()).await;
         assert_eq!((answer.status, answer.code.as_str()), expected, "{path}");
@@ -290,12 +310,14 @@ async fn a_gzip_bomb_stops_at_the_cap() {
 }
 
 #[tokio::test]
-async fn a_denial_is_recorded_once_and_a_grant_not_by_the_gate() {
+async fn a_denial_is_recorded_once_with_the_conditions_it_looked_at_and_a_grant_not_by_the_gate() {
     let rows = Arc::new(Rows::default());
-    send(&rows, Method::POST, &format!("/denied/{ID}"), Some("psk_good"), Body::from(GOOD)).await;
-    assert_eq!(rows.0.load(Ordering::SeqCst), 1);
-    send(&rows, Method::POST, &format!("/managed/{ID}"), Some("psk_good"), Body::from(GOOD)).await;
-    assert_eq!(rows.0.load(Ordering::SeqCst), 1);
+    let mut conditions = CaveatNames::default();
+    conditions.add("business_hours", "now").unwrap();
+    for path in [format!("/denied/{ID}"), format!("/managed/{ID}")] {
+        send(&rows, Method::POST, &path, Some("psk_good"), Body::from(GOOD)).await;
+        assert_eq!(*rows.0.lock(), std::slice::from_ref(&conditions), "{path}");
+    }
 }
 
 #[tokio::test]
