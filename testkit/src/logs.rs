@@ -17,12 +17,14 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-/// Warnings of libraries that say nothing of our code: how slow this machine is today, and that a pooled connection died
-/// with a server that a test killed, which is seen or not as the moment falls. Target, and a part of the message.
+/// Warnings of libraries that say nothing of our code: how slow this machine is today, that a pooled connection died with
+/// a server that a test killed, which is seen or not as the moment falls, and that a `COMMIT` nobody waited for any more
+/// had its effect before the `ROLLBACK` that sqlx sends after it. Target, and a part of the message.
 const NOISE: &[(&str, &str)] = &[
     ("sqlx::query", "slow statement"),
     ("sqlx::pool::acquire", "slow"),
     ("sqlx_core::pool::connection", "testing the connection on-release"),
+    ("sqlx::postgres::notice", "there is no transaction in progress"),
 ];
 /// How many lines one guard keeps, so that a loop that logs does not eat the memory; later lines are dropped.
 const KEPT_LINES: usize = 10_000;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, Postgres, Transaction};
+use tracing::Instrument as _;
 
 use crate::Fault;
 
@@ -51,12 +52,17 @@ impl Database {
         &self.pool
     }
 
-    /// Opens a transaction.
+    /// Opens a transaction. A caller that stops waiting, such as a request whose client went away, leaves none open.
     ///
     /// # Errors
     /// [`Fault`] when no connection is to be had.
     pub async fn begin(&self) -> Result<Tx, Fault> {
-        Ok(self.pool.begin().await?)
+        let pool = self.pool.clone();
+        // In a task of its own, which runs to its end: sqlx counts a transaction only once the server has answered, so a
+        // connection whose `BEGIN` is dropped half way would go back to the pool with a transaction that nobody ends.
+        let begun = tokio::spawn(async move { pool.begin().await }.in_current_span());
+        // A task does not come back only if the runtime is going down.
+        Ok(begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?)
     }
 
     /// Opens a read-only transaction that sees one state of the database throughout.
@@ -64,7 +70,7 @@ impl Database {
     /// # Errors
     /// [`Fault`] when no connection is to be had.
     pub async fn snapshot(&self) -> Result<Tx, Fault> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin().await?;
         sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
         Ok(tx)
     }

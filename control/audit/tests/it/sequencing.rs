@@ -198,6 +198,7 @@ async fn a_server_that_is_killed_in_the_middle_of_batches_leaves_a_chain_that_ho
 
 #[tokio::test]
 async fn a_batch_that_is_dropped_half_way_changes_nothing() {
+    let _logs = plexsphere_testkit::logs::guard();
     let rig = Rig::new().await;
     let domain = rig.domain(somebody(), 1).await;
     for _ in 0..30 {
