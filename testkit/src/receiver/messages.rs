@@ -1,4 +1,5 @@
-//! Prometheus remote-write 1.0 and Loki's push, as far as their receivers read them.
+//! Prometheus remote-write 1.0 and Loki's push, as far as their receivers read them. The senders describe them for
+//! themselves: a receiver that shared their types would share their mistakes.
 
 use prost::Message;
 
