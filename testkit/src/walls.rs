@@ -18,7 +18,6 @@ pub const WALLS: &[Grant] = &[
     Grant { schema: "kernel", table: "outbox", allow: "INSERT" },
     Grant { schema: "kernel", table: "directory_changes", allow: "INSERT" },
     Grant { schema: "kernel", table: "installation", allow: "INSERT, SELECT" },
-    Grant { schema: "kernel", table: "audit_pending", allow: "INSERT" },
     Grant { schema: "audit", table: "*", allow: "INSERT" },
 ];
 
