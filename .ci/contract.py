@@ -12,6 +12,8 @@ import sys
 METHODS = ("get", "post", "put", "patch", "delete")
 WORDS = ("description", "summary", "title", "example", "examples", "default", "x-plexsphere-event-payload-schemas")
 ANYWHERE = {"401", "403", "404", "405", "408", "413", "414", "415", "429", "431", "500", "503"}
+# Members of answers that our briefs add to the contract's.
+EXTRA_MEMBERS = {"correlation_id", "executions", "sessions"}
 # Only sent where an optional backend is not configured; surfaces that are always built do not describe it.
 NEVER = {"501"}
 
@@ -57,12 +59,25 @@ def resolve(document: dict, value, depth: int = 0):
     # Open is what a schema is that says nothing, and closed is what every request is here.
     if isinstance(out.get("additionalProperties"), bool):
         del out["additionalProperties"]
-    out.pop("nullable", None)
+    admit_null(out)
     if set(out) == {"allOf"} and len(out["allOf"]) == 1:
         return out["allOf"][0]
     if out.get("propertyNames") == {"type": "string"}:
         del out["propertyNames"]
     return out
+
+
+def admit_null(schema: dict) -> None:
+    """Says in one way that a value may be null: by `nullable`, which the contract writes, for the other two forms."""
+    null = {"type": "null"}
+    if null in schema.get("oneOf", []) and len(schema["oneOf"]) == 2:
+        (other,) = [choice for choice in schema.pop("oneOf") if choice != null]
+        schema.update(other, nullable=True)
+    if isinstance(schema.get("type"), list) and "null" in schema["type"]:
+        rest = [name for name in schema["type"] if name != "null"]
+        schema.update(type=rest[0] if len(rest) == 1 else rest, nullable=True)
+    if schema.get("nullable") is False:
+        del schema["nullable"]
 
 
 def schema_differences(ours, theirs, place: str) -> list[str]:
@@ -77,7 +92,7 @@ def schema_differences(ours, theirs, place: str) -> list[str]:
                     if name not in mine:
                         found.append(f"{place}.{name}: missing here")
                     elif name not in other:
-                        if name != "correlation_id":
+                        if name not in EXTRA_MEMBERS:
                             found.append(f"{place}.{name}: not in the contract")
                     else:
                         found += schema_differences(mine[name], other[name], f"{place}.{name}")

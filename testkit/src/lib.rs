@@ -11,8 +11,10 @@
 //! - T4: an unexpected WARN or ERROR line fails the test that caused it, when the test holds a [`logs::Guard`].
 //! - T5: a push that Mimir, Loki or a SIEM would refuse is a violation at the [`receiver`], never a pass.
 //! - T6: the OpenID provider is another's, certified, and its packages are pinned by hash; so is the S3 server.
+//! - T7: an answer that the API document does not describe fails the test that sees it ([`Answers`]).
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a testkit reports by failing the test")]
 
+mod answers;
 mod bao;
 mod database;
 mod eventually;
@@ -24,6 +26,7 @@ mod s3;
 mod servers;
 mod walls;
 
+pub use answers::{Answers, Exchange};
 pub use bao::{TestOpenBao, openbao, openbao_own};
 pub use database::{TestDatabase, TestPostgres, postgres, postgres_own};
 pub use eventually::{Pauses, patience};

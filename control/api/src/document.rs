@@ -125,7 +125,7 @@ fn responses(operation: &Operation) -> Value {
             };
             response["content"] = json!({ *media_type: { "schema": schema } });
         }
-        if success.status == 201 {
+        if success.located {
             response["headers"] = json!({ "Location": { "schema": { "type": "string" } } });
         }
         if operation.id == "GetNodeEvents" {
@@ -140,10 +140,11 @@ fn responses(operation: &Operation) -> Value {
     }
     for (status, codes) in by_status {
         let schema = if status == 403 && denial(operation) { "PermissionDenied" } else { "Problem" };
-        let codes: Vec<String> = codes.into_iter().map(|code| format!("`{code}`")).collect();
+        let words: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
         let mut response = json!({
-            "description": codes.join(", "),
+            "description": words.join(", "),
             "content": { "application/problem+json": { "schema": reference(schema) } },
+            "x-problem-codes": codes,
         });
         if matches!(status, 429 | 503) {
             response["headers"] =
@@ -176,7 +177,16 @@ fn global(operation: &Operation) -> Vec<Code> {
         Gate::Open(_) | Gate::AnyCaller(_) => {}
     }
     if let Some(rules) = &operation.body {
-        codes.extend([rules.malformed, rules.too_large]);
+        codes.extend([rules.malformed, rules.too_large, Code::UnsupportedMediaType]);
+    }
+    if operation.throttled || operation.own_throttle.is_some() {
+        codes.push(Code::RateLimited);
+    }
+    if !matches!(operation.gate, Gate::Open(_)) {
+        codes.extend([Code::AuthzUnavailable, Code::DatastoreUnavailable]);
+    }
+    if matches!(operation.scheme, Scheme::Operator | Scheme::OperatorOrNode) && !operation.method.is_safe() {
+        codes.extend([Code::CsrfOriginMismatch, Code::CsrfOriginNotConfigured, Code::CsrfTokenMismatch]);
     }
     codes
 }

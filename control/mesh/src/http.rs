@@ -41,6 +41,8 @@ fn get_node_state(states: Arc<NodeStates>) -> Operation {
              most ten minutes, with `sessions: null`.",
         )
         .answers::<schemas::NodeStateSnapshot>(200, "The Node's state.")
+        .schema::<schemas::NodeStatePolicy>()
+        .schema::<schemas::bridge::NodeStateBridge>()
         .problems(&[Code::NodeNotFound, Code::NodeIdMismatch, Code::InsufficientRelation, Code::DatastoreUnavailable])
         .handler(move |call: Call| {
             let states = Arc::clone(&states);

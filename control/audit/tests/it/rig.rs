@@ -15,7 +15,7 @@ use plexsphere_kernel::audit::RequestContext;
 use plexsphere_kernel::authz::AuthzUnavailable;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
-use plexsphere_kernel::http::{Gates, serve};
+use plexsphere_kernel::http::{Gates, Operation, serve};
 use plexsphere_kernel::principal::{Assurance, Credential};
 use plexsphere_kernel::seams::DomainEntries;
 use plexsphere_kernel::tasks::Task as _;
@@ -23,7 +23,7 @@ use plexsphere_kernel::{
     AuditLog, AuditRecord, Authenticated, Authenticator, Authorizer, Clock, Database, Decision, Fault, ObjectRef,
     Outcome, Principal, PrincipalScope, Subject,
 };
-use plexsphere_testkit::TestDatabase;
+use plexsphere_testkit::{Answers, TestDatabase};
 use plexsphere_wire::directory::DomainEntry;
 use plexsphere_wire::{Code, CorrelationId, DenialReason, DomainId, PrincipalId, Problem, Timestamp};
 use prometheus_client::registry::Registry;
@@ -188,7 +188,7 @@ impl Rig {
             throttle: Throttle::default(),
             origins: AllowedOrigins::default(),
         });
-        let router = serve(audit.operations(), &gates);
+        let router = watched(audit.operations(), &gates);
         Self { database, db, log, audit, clock, world, router }
     }
 
@@ -256,4 +256,10 @@ impl Rig {
         let body = serde_json::from_str(&raw).unwrap_or(Value::Null);
         Answer { status: parts.status, headers: parts.headers, raw, body }
     }
+}
+
+/// The operations as they are served, each answer compared with the document they make.
+fn watched(operations: Vec<Operation>, gates: &Arc<Gates>) -> Router {
+    let document = plexsphere_api::document(&operations.iter().collect::<Vec<_>>(), "test");
+    Answers::of(document).guard(serve(operations, gates))
 }

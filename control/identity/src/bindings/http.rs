@@ -45,7 +45,7 @@ fn create_of_platform(bindings: Bindings) -> Operation {
              without a usable binding of their own. The provider is not asked now; the health probe says how it is.",
         )
         .json_body::<PlatformRequest>(CAP)
-        .answers::<Response>(201, "The new binding.")
+        .creates::<Response>("The new binding.")
         .problems(&[Code::InvalidIdpBinding, Code::InvalidJitPolicy, Code::IssuerConflict, Code::AliasConflict])
         .handler(move |call| {
             let bindings = bindings.clone();
@@ -99,7 +99,7 @@ fn create(bindings: Bindings) -> Operation {
              being primary are unique among the Domain's bindings that are not deactivated.",
         )
         .json_body::<Request>(CAP)
-        .answers::<Response>(201, "The new binding.")
+        .creates::<Response>("The new binding.")
         .problems(&[
             Code::InvalidIdpBinding,
             Code::InvalidJitPolicy,

@@ -160,7 +160,7 @@ fn issue(tokens: BootstrapTokens) -> Operation {
              never again. Each call makes a new one.",
         )
         .json_body::<IssueRequest>(64 * KIB)
-        .answers::<IssueResponse<'static>>(201, "The token and its text.")
+        .creates::<IssueResponse<'static>>("The token and its text.")
         .problems(&[
             Code::InvalidProjectId,
             Code::InvalidKind,

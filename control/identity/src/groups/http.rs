@@ -144,7 +144,7 @@ fn create(groups: Groups) -> Operation {
              or of the platform, and the value by which its members are told.",
         )
         .json_body::<Request>(CAP)
-        .answers::<Response>(201, "The new Group.")
+        .creates::<Response>("The new Group.")
         .problems(&[Code::InvalidGroup, Code::GroupSlugConflict])
         .handler(move |call| {
             let groups = groups.clone();

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use plexsphere_identity::{ApiTokenText, TokenPepper};
 use plexsphere_kernel::authz::AuthzUnavailable;
+use plexsphere_kernel::http::Gates;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
-use plexsphere_kernel::http::{Gates, serve};
 use plexsphere_kernel::{Authorizer, Clock, Decision, ObjectRef, Principal};
 use plexsphere_wire::{DenialReason, PrincipalId, TokenId};
 use uuid::Uuid;
 
 use crate::administrators::Administrators;
-use crate::world::World;
+use crate::world::{World, watched};
 
 /// Whoever it knows may do what was granted; everybody else is judged by the context's own authoriser.
 pub(crate) struct Grants {
@@ -39,7 +39,7 @@ impl Grants {
             throttle: Throttle::default(),
             origins: AllowedOrigins::default(),
         });
-        world.router = serve(world.identity.operations(), &gates);
+        world.router = watched(world.identity.operations(), &gates);
         grants
     }
 

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use plexsphere_identity::{Actor, ApiTokenText, Identity, IdentityConfig, InvitationAcceptor, Invitee, TokenPepper};
+use plexsphere_kernel::http::Gates;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
-use plexsphere_kernel::http::{Gates, serve};
 use plexsphere_kernel::{Clock, ObjectRef, RelationTuple, Subject};
 use plexsphere_rebac::{Rebac, RebacConfig, RebacParts};
 use plexsphere_wire::{PrincipalId, TokenId};
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::tenancy_rig::{NOBODY, group, person};
-use crate::world::{Answer, DEPLOYMENT, World, demand, world};
+use crate::world::{Answer, DEPLOYMENT, World, demand, watched, world};
 
 /// A world whose gates and tuples are the engine's; its administrator has `admin` on the platform and nothing else.
 pub(crate) async fn governed() -> World {
@@ -47,12 +46,8 @@ pub(crate) async fn governed() -> World {
         throttle: Throttle::default(),
         origins: AllowedOrigins::parse(["https://plexsphere.test"]).unwrap(),
     });
-    world.router = router(&world.identity, &gates);
+    world.router = watched(world.identity.operations(), &gates);
     world
-}
-
-fn router(identity: &Identity, gates: &Arc<Gates>) -> Router {
-    serve(identity.operations(), gates)
 }
 
 /// An API token of a person, made by the test's own hand.

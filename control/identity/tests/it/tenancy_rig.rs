@@ -9,16 +9,16 @@ use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt as _;
 use plexsphere_kernel::authz::AuthzUnavailable;
+use plexsphere_kernel::http::Gates;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
-use plexsphere_kernel::http::{Gates, serve};
 use plexsphere_kernel::{Authorizer, Clock, Decision, ObjectRef, Principal};
 use plexsphere_wire::{DenialReason, GroupId, PrincipalId};
 use serde_json::Value;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
-use crate::world::{Answer, World};
+use crate::world::{Answer, World, watched};
 
 /// A well-formed id that names nothing.
 pub(crate) const NOBODY: &str = "0190a8b8-a0c0-7a0a-8a0a-a0a0a0a0a0a3";
@@ -64,7 +64,7 @@ impl<'w> Seen<'w> {
             throttle: Throttle::default(),
             origins: AllowedOrigins::default(),
         });
-        Self { world, router: serve(world.identity.operations(), &gates) }
+        Self { world, router: watched(world.identity.operations(), &gates) }
     }
 
     pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {

@@ -13,13 +13,13 @@ use plexsphere_identity::{
 };
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
-use plexsphere_kernel::http::{Gates, serve};
+use plexsphere_kernel::http::{Gates, Operation, serve};
 use plexsphere_kernel::paging::CursorCodec;
 use plexsphere_kernel::{AuditLog, Clock, Database, KekRing, Probes};
 use plexsphere_mesh::{Blocks, Mesh, MeshConfig, MeshParts};
 use plexsphere_oidc::{Fetch, FetchSettings, Providers, Reach, SpiffeBundles};
 use plexsphere_signing::{Signing, SigningConfig, SigningParts};
-use plexsphere_testkit::{TestDatabase, TestOpenId};
+use plexsphere_testkit::{Answers, TestDatabase, TestOpenId};
 use plexsphere_wire::Timestamp;
 use serde_json::{Value, json};
 use sqlx::migrate::Migrator;
@@ -183,10 +183,16 @@ async fn build(
     });
     let mut operations = identity.operations();
     operations.extend(mesh.operations());
-    let router = serve(operations, &gates);
+    let router = watched(operations, &gates);
     let day = Duration::from_secs(30 * 86_400);
     let admin = identity.first_administrator().ensure("dev", day, clock.now()).await.unwrap().unwrap();
     World { database, db, clock, deps, identity, router, admin: admin.as_str().to_owned() }
+}
+
+/// The operations as they are served, each answer compared with the document they make.
+pub(crate) fn watched(operations: Vec<Operation>, gates: &Arc<Gates>) -> Router {
+    let document = plexsphere_api::document(&operations.iter().collect::<Vec<_>>(), "test");
+    Answers::of(document).guard(serve(operations, gates))
 }
 
 async fn signing(db: &Database, audit: &Arc<dyn AuditLog>, clock: &Arc<Hand>) -> Arc<Signing> {

@@ -124,6 +124,8 @@ pub struct SuccessBody {
     pub description: &'static str,
     /// Media type and schema name, if there is a body.
     pub content: Option<(&'static str, String)>,
+    /// Whether the answer says by `Location` where the new object is read.
+    pub located: bool,
 }
 
 pub(super) type Handler =
@@ -368,14 +370,24 @@ impl OperationBuilder {
     pub fn answers<T: ToSchema>(mut self, status: u16, description: &'static str) -> Self {
         self.take_schema::<T>();
         let content = Some(("application/json", T::name().into_owned()));
-        self.operation.successes.push(SuccessBody { status, description, content });
+        self.operation.successes.push(SuccessBody { status, description, content, located: false });
         self
+    }
+
+    /// The answer to a creation: 201, the new object, and by `Location` where it is read.
+    #[must_use]
+    pub fn creates<T: ToSchema>(self, description: &'static str) -> Self {
+        let mut builder = self.answers::<T>(201, description);
+        if let Some(success) = builder.operation.successes.last_mut() {
+            success.located = true;
+        }
+        builder
     }
 
     /// A successful answer without a body.
     #[must_use]
     pub fn answers_empty(mut self, status: u16, description: &'static str) -> Self {
-        self.operation.successes.push(SuccessBody { status, description, content: None });
+        self.operation.successes.push(SuccessBody { status, description, content: None, located: false });
         self
     }
 
@@ -383,7 +395,7 @@ impl OperationBuilder {
     #[must_use]
     pub fn answers_media(mut self, status: u16, media_type: &'static str, description: &'static str) -> Self {
         let content = Some((media_type, String::new()));
-        self.operation.successes.push(SuccessBody { status, description, content });
+        self.operation.successes.push(SuccessBody { status, description, content, located: false });
         self
     }
 

@@ -1,8 +1,9 @@
 //! What the operations answer. The snapshot's types describe the answer for the API document; its bytes are put together
 //! from parts that are rendered once and shared.
 
-mod bridge;
+pub(crate) mod bridge;
 
+use plexsphere_wire::schema::{nullable, nullable_list};
 use plexsphere_wire::{NodeId, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -37,7 +38,7 @@ impl From<Reachability> for ReachabilityView {
     }
 }
 
-/// All desired state of a Node. `executions` and `sessions` follow: the agent needs them, the contract does not name them.
+/// All desired state of a Node. The agent needs `executions` and `sessions`, which the contract does not name.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "described, never built")]
 pub(crate) struct NodeStateSnapshot {
@@ -46,10 +47,10 @@ pub(crate) struct NodeStateSnapshot {
     /// The Node's own reachability.
     reachability: ReachabilityView,
     /// The merged policy; `null` when no policy has the Node.
-    #[schema(required = true)]
+    #[schema(required = true, schema_with = nullable::<NodeStatePolicy>)]
     policy: Option<NodeStatePolicy>,
     /// Bridge duties; `null` when the Node serves no bridge Resource.
-    #[schema(required = true)]
+    #[schema(required = true, schema_with = nullable::<NodeStateBridge>)]
     bridge: Option<NodeStateBridge>,
     /// The Node's state entries.
     #[schema(required = true)]
@@ -57,6 +58,12 @@ pub(crate) struct NodeStateSnapshot {
     /// The same value as `state`.
     #[schema(required = true)]
     reports: Option<NodeStateReports>,
+    /// Invocations that are not ended and not expired, by the time they were asked for.
+    #[schema(value_type = Vec<Object>)]
+    executions: Vec<serde_json::Value>,
+    /// Live sessions, by the time they were issued; `null` when they are not known and what runs is to be kept.
+    #[schema(required = true, schema_with = nullable_list)]
+    sessions: Option<Vec<serde_json::Value>>,
 }
 
 /// A Peer to program.

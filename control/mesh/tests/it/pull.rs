@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use plexsphere_kernel::authz::AuthzUnavailable;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
-use plexsphere_kernel::http::{Gates, serve};
+use plexsphere_kernel::http::{Gates, Operation, serve};
 use plexsphere_kernel::principal::NodePlace;
 use plexsphere_kernel::{
     Assurance, AuditLog, AuditRecord, Authenticated, Authenticator, Authorizer, Clock as _, Credential, Decision,
     Fault, ObjectRef, Principal, PrincipalScope, Subject, Tx,
 };
 use plexsphere_mesh::{Blocks, PolicyBlock, Puller, ReadRefusal, SessionsBlock};
-use plexsphere_testkit::logs;
+use plexsphere_testkit::{Answers, logs};
 use plexsphere_wire::{Code, DenialReason, NodeId, PrincipalId, Problem, ResourceId};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -241,7 +241,7 @@ async fn call(world: &World, path: &str, bearer: &str) -> (u16, Option<String>, 
         .header("accept-encoding", "gzip")
         .body(axum::body::Body::empty())
         .unwrap();
-    let response = serve(world.mesh.operations(), &gates).oneshot(request).await.unwrap();
+    let response = watched(world.mesh.operations(), &gates).oneshot(request).await.unwrap();
     let coding = response.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned());
     let status = response.status().as_u16();
     let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
@@ -290,4 +290,10 @@ async fn only_a_pull_of_the_nodes_own_settles_what_it_missed() {
         world.mesh.heartbeats().flush_served().await.unwrap();
         assert_eq!(world.accept(vec![world.beat(node)]).await[0].reconcile, is_missing, "{bearer}");
     }
+}
+
+/// The operations as they are served, each answer compared with the document they make.
+fn watched(operations: Vec<Operation>, gates: &Arc<Gates>) -> axum::Router {
+    let document = plexsphere_api::document(&operations.iter().collect::<Vec<_>>(), "test");
+    Answers::of(document).guard(serve(operations, gates))
 }

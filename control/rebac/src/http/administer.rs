@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::header::LOCATION;
 use http::{Method, StatusCode};
 use plexsphere_kernel::http::{Call, Gate, KIB, Operation, Reply};
 use plexsphere_kernel::{ObjectRef, Outcome};
@@ -110,10 +109,9 @@ async fn do_create(parts: &Parts, call: &Call) -> Result<Reply, Problem> {
     let object = reference(parts.schema(), tuple.object);
     let record = call.audit(Some(filing.domain), "relation-tuple.create", object)?;
     let stored = parts.administration.create(filing, &tuple, record).await?;
-    let location = format!("/v1/authz/relation-tuples/{}", stored.id);
     let mut response = shown(parts.schema(), stored);
     response.subject = respell(&request.subject, response.subject);
-    Ok(Reply::json(StatusCode::CREATED, &response)?.header(LOCATION, &location))
+    Reply::json(StatusCode::CREATED, &response)
 }
 
 fn replace(parts: &Arc<Parts>) -> Operation {

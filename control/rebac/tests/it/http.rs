@@ -11,13 +11,13 @@ use parking_lot::Mutex;
 use plexsphere_kernel::audit::CaveatNames;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
-use plexsphere_kernel::http::{Gates, serve};
+use plexsphere_kernel::http::{Gates, Operation, serve};
 use plexsphere_kernel::paging::CursorCodec;
 use plexsphere_kernel::{
     Assurance, AuditLog, AuditRecord, Authenticated, Authenticator, Credential, Fault, Outcome, Tx,
 };
 use plexsphere_rebac::{Rebac, RebacConfig, RebacParts};
-use plexsphere_testkit::logs;
+use plexsphere_testkit::{Answers, logs};
 use plexsphere_wire::Problem;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -100,7 +100,7 @@ async fn served() -> Served {
         throttle: Throttle::default(),
         origins: AllowedOrigins::default(),
     });
-    Served { router: serve(rebac.operations(), &gates), world, ledger, _logs: logs }
+    Served { router: watched(rebac.operations(), &gates), world, ledger, _logs: logs }
 }
 
 impl Served {
@@ -409,4 +409,10 @@ async fn the_last_administrator_of_a_domain_stays() {
     assert_eq!(code(&refused), (400, "invalid_relation_tuple"));
     served.world.grant(&["domain:1#admin@user:9"]).await;
     assert_eq!(served.call("u7", Method::DELETE, &path, None).await.0, 204);
+}
+
+/// The operations as they are served, each answer compared with the document they make.
+fn watched(operations: Vec<Operation>, gates: &Arc<Gates>) -> Router {
+    let document = plexsphere_api::document(&operations.iter().collect::<Vec<_>>(), "test");
+    Answers::of(document).guard(serve(operations, gates))
 }

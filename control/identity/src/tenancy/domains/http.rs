@@ -155,7 +155,7 @@ fn create(domains: Domains) -> Operation {
              and its first signing key, all in one step. Thresholds that are absent or all zero become 30s, 90s, 300s.",
         )
         .json_body::<CreateRequest>(8 * KIB)
-        .answers::<Response>(201, "The new Domain.")
+        .creates::<Response>("The new Domain.")
         .problems(&[
             Code::InvalidDomain,
             Code::InvalidReachabilityPolicy,

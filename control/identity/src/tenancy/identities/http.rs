@@ -202,7 +202,7 @@ fn create(identities: Identities) -> Operation {
              they come by signing in.",
         )
         .json_body::<CreateRequest>(8 * KIB)
-        .answers::<Summary>(201, "The new ServiceIdentity.")
+        .creates::<Summary>("The new ServiceIdentity.")
         .problems(&[
             Code::InvalidDomainId,
             Code::InvalidServiceIdentity,

@@ -157,7 +157,7 @@ fn create(invitations: Invitations) -> Operation {
         )
         .json_body::<CreateRequest>(8 * KIB)
         .body_rules(|rules| rules.free_form = &["initial_tuples"])
-        .answers::<Response>(201, "The new invitation.")
+        .creates::<Response>("The new invitation.")
         .problems(&[
             Code::InvalidDomainId,
             Code::InvalidTtl,

@@ -113,7 +113,7 @@ fn create(projects: Projects) -> Operation {
             "Makes a Project in the Domain that the body names, and reserves its slice of the pool if one is asked for.",
         )
         .json_body::<CreateRequest>(8 * KIB)
-        .answers::<Response>(201, "The new Project.")
+        .creates::<Response>("The new Project.")
         .problems(&[
             Code::InvalidProject,
             Code::ProjectSlugConflict,

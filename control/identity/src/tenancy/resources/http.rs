@@ -109,7 +109,7 @@ fn create(resources: Resources) -> Operation {
         )
         .json_body::<CreateRequest>(8 * KIB)
         .body_rules(|rules| rules.free_form = &["parameters"])
-        .answers::<Response>(201, "The adopted Resource.")
+        .creates::<Response>("The adopted Resource.")
         .problems(&[
             Code::InvalidProjectId,
             Code::InvalidResourceOrigin,
