@@ -106,11 +106,21 @@ impl Answers {
     /// # Panics
     /// When the document does not describe it.
     pub fn check(&self, exchange: &Exchange<'_>) {
-        if let Err(what) = self.judge(exchange) {
+        if let Err(what) = self.compare(exchange) {
+            panic!("{what}");
+        }
+    }
+
+    /// As [`Self::check`], for whoever gathers what is wrong.
+    ///
+    /// # Errors
+    /// What the document does not describe.
+    pub fn compare(&self, exchange: &Exchange<'_>) -> Result<(), String> {
+        self.judge(exchange).map_err(|what| {
             let body = String::from_utf8_lossy(exchange.body);
             let Exchange { method, path, status, .. } = exchange;
-            panic!("{method} {path} answered {status}, which the document does not describe: {what}\n{body}");
-        }
+            format!("{method} {path} answered {status}, which the document does not describe: {what}\n{body}")
+        })
     }
 
     fn judge(&self, exchange: &Exchange<'_>) -> Result<(), String> {

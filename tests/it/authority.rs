@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::answers::send;
 use crate::installation::{EnrolledNode, Installation, client};
 
 const DOMAIN_RELATIONS: [&str; 7] =
@@ -161,10 +162,9 @@ async fn verdict(url: &str, operation: &Gated, path: &str, bearer: Option<&str>)
     if let Some(bearer) = bearer {
         request = request.bearer_auth(bearer);
     }
-    let answer = request.send().await.unwrap();
-    let status = answer.status().as_u16();
-    let body: Value = answer.json().await.unwrap_or_default();
-    match (status, body["code"].as_str().unwrap_or("")) {
+    let answer = send(request).await;
+    let body = answer.json();
+    match (answer.status, body["code"].as_str().unwrap_or("")) {
         (401, _) => "?",
         (403, "permission_denied" | "insufficient_relation" | "node_id_mismatch") => "-",
         // What may not be read cannot be told from what is not there.

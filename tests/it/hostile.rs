@@ -9,6 +9,7 @@ use flate2::write::GzEncoder;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::answers::send;
 use crate::installation::{EnrolledNode, Installation, client};
 
 /// A route with a JSON body: where it is, the cap of its body, and the code of a body that does not decode.
@@ -155,19 +156,19 @@ async fn hostile_bodies_get_the_briefs_codes_and_change_nothing() {
             if let Some(encoding) = attack.encoding {
                 request = request.header("content-encoding", encoding);
             }
-            let answer = request.send().await.unwrap();
-            let status = answer.status().as_u16();
-            let correlated = answer.headers().contains_key("x-correlation-id");
-            let problem: serde_json::Value = answer.json().await.unwrap_or_default();
+            let answer = send(request).await;
+            let status = answer.status;
+            let correlated = answer.headers.contains_key("x-correlation-id");
+            let problem = answer.json();
             let code = problem["code"].as_str().unwrap_or("").to_owned();
             if (status, code.as_str()) != attack.expected || !correlated {
                 failures
                     .push(format!("{} {}: {status} {code}, expected {:?}", route.path, attack.name, attack.expected));
             }
         }
-        let wrong = client.put(format!("{}{}", installation.http_url(0), route.path)).send().await.unwrap();
-        if wrong.status() != 405 || !wrong.headers().contains_key("allow") {
-            failures.push(format!("{} PUT: {}", route.path, wrong.status()));
+        let wrong = send(client.put(format!("{}{}", installation.http_url(0), route.path))).await;
+        if wrong.status != 405 || !wrong.headers.contains_key("allow") {
+            failures.push(format!("{} PUT: {}", route.path, wrong.status));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -188,9 +189,8 @@ async fn foreign_and_revoked_nodes_and_spent_tokens_are_told_apart_exactly() {
     let post = |path: String, bearer: String, body: serde_json::Value| {
         let request = client.post(format!("{url}{path}")).bearer_auth(bearer).json(&body);
         async move {
-            let answer = request.send().await.unwrap();
-            let status = answer.status().as_u16();
-            let value: serde_json::Value = answer.json().await.unwrap_or_default();
+            let answer = send(request).await;
+            let (status, value) = (answer.status, answer.json());
             (status, value["code"].as_str().unwrap_or("").to_owned())
         }
     };
@@ -230,9 +230,8 @@ async fn two_registrations_that_race_for_one_token_make_one_node() {
         });
         let request = client().post(&url).json(&body);
         async move {
-            let answer = request.send().await.unwrap();
-            let status = answer.status().as_u16();
-            let value: serde_json::Value = answer.json().await.unwrap();
+            let answer = send(request).await;
+            let (status, value) = (answer.status, answer.json());
             (status, value["code"].as_str().unwrap_or("").to_owned())
         }
     };

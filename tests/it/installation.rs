@@ -7,6 +7,8 @@ use plexsphere_local::{Child, ChildSpec, free_port};
 use plexsphere_testkit as testkit;
 use serde_json::{Value, json};
 
+use crate::answers::send;
+
 /// The roles of an installation, edges by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
@@ -187,11 +189,9 @@ impl Installation {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let answer = request.send().await.unwrap();
-        let got = answer.status().as_u16();
-        let text = answer.text().await.unwrap();
-        assert_eq!(got, status, "{path}: {text}");
-        serde_json::from_str(&text).unwrap_or_default()
+        let answer = send(request).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text);
+        answer.json()
     }
 
     /// Makes a Domain with a Project and returns their ids.

@@ -9,6 +9,7 @@
     reason = "a test may fail loudly, and speaks as its client would"
 )]
 
+mod answers;
 mod architecture;
 mod authority;
 mod events;

@@ -1,6 +1,8 @@
-//! Strict JSON: no duplicate key, no trailing bytes, no NUL, at most 32 levels, `null` only where it is admitted.
+//! Strict JSON: an object, no duplicate key, no trailing bytes, no NUL, at most 32 levels, `null` and lists only where they
+//! are admitted.
 //!
-//! What members there may be is the business of the type that is decoded afterwards.
+//! What members there may be is the business of the type that is decoded afterwards. That of lists cannot be: a decoder
+//! takes a list for a structure whose members it names in their order.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,7 +18,9 @@ pub const MAX_DEPTH: usize = 32;
 pub struct Rules<'r> {
     /// Top-level members that may be `null`.
     pub nullable: &'r [&'r str],
-    /// Top-level members inside which `null` may stand anywhere.
+    /// Top-level members that may be lists.
+    pub lists: &'r [&'r str],
+    /// Top-level members inside which anything may stand; whether they themselves may be `null` is said above.
     pub free_form: &'r [&'r str],
 }
 
@@ -34,7 +38,7 @@ pub fn check(text: &str, rules: &Rules<'_>) -> Result<(), serde_json::Error> {
 #[derive(Clone, Copy)]
 enum Place {
     Top,
-    Member { nullable: bool, free: bool },
+    Member { nullable: bool, list: bool, free: bool },
     Inside { free: bool },
 }
 
@@ -47,6 +51,11 @@ struct Walk<'r> {
 impl Walk<'_> {
     fn free(&self) -> bool {
         matches!(self.place, Place::Member { free: true, .. } | Place::Inside { free: true })
+    }
+
+    /// What is no object is good anywhere but at the top.
+    fn scalar<E: de::Error>(&self) -> Result<(), E> {
+        if matches!(self.place, Place::Top) { Err(E::custom("an object is needed")) } else { Ok(()) }
     }
 }
 
@@ -68,35 +77,42 @@ impl<'de> Visitor<'de> for Walk<'_> {
         f.write_str("json")
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
+        self.scalar()
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<(), E> {
+        self.scalar()
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
+        self.scalar()
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<(), E> {
+        self.scalar()
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
-        if text.contains('\0') { Err(E::custom("a string holds NUL")) } else { Ok(()) }
+        if text.contains('\0') { Err(E::custom("a string holds NUL")) } else { self.scalar() }
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
         match self.place {
-            Place::Member { nullable: true, .. } => Ok(()),
-            _ if self.free() => Ok(()),
-            _ => Err(E::custom("`null` stands where a value is needed")),
+            Place::Member { nullable: true, .. } | Place::Inside { free: true } => Ok(()),
+            Place::Top => self.scalar(),
+            Place::Member { .. } | Place::Inside { .. } => Err(E::custom("`null` stands where a value is needed")),
         }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        match self.place {
+            Place::Top => self.scalar()?,
+            Place::Member { list: false, .. } | Place::Inside { free: false } => {
+                return Err(de::Error::custom("a list stands where another type is needed"));
+            }
+            Place::Member { .. } | Place::Inside { free: true } => {}
+        }
         loop {
             let inner = Walk { depth: self.depth + 1, rules: self.rules, place: Place::Inside { free: self.free() } };
             if items.next_element_seed(inner)?.is_none() {
@@ -114,6 +130,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
             let place = match self.place {
                 Place::Top => Place::Member {
                     nullable: self.rules.nullable.contains(&name.as_str()),
+                    list: self.rules.lists.contains(&name.as_str()),
                     free: self.rules.free_form.contains(&name.as_str()),
                 },
                 Place::Member { .. } | Place::Inside { .. } => Place::Inside { free: self.free() },

@@ -56,7 +56,7 @@ pub(super) fn read(
         }
     })?;
     let text = std::str::from_utf8(body).map_err(|_| malformed("The body is not valid UTF-8."))?;
-    let admitted = Rules { nullable: &[], free_form: &["nat_summary"] };
+    let admitted = Rules { free_form: &["nat_summary"], ..Rules::default() };
     strict_json::check(text, &admitted).map_err(|_| malformed("The body is not strict JSON."))?;
     let request: HeartbeatRequest<'_> =
         serde_json::from_str(text).map_err(|_| malformed("A member is missing, unknown or of another type."))?;

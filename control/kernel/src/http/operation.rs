@@ -109,6 +109,8 @@ pub struct BodyRules {
     pub optional: bool,
     /// Top-level members that may be `null`.
     pub nullable: &'static [&'static str],
+    /// Top-level members that may be lists: those that the schema makes lists.
+    pub lists: Vec<String>,
     /// Top-level members whose inside is free-form.
     pub free_form: &'static [&'static str],
     /// The body's schema name.
@@ -289,6 +291,7 @@ impl OperationBuilder {
             gzip: false,
             optional: false,
             nullable: &[],
+            lists: lists(&T::schema()),
             free_form: &[],
             schema: T::name().into_owned(),
         });
@@ -422,4 +425,11 @@ impl OperationBuilder {
         T::schemas(&mut schemas);
         self.operation.schemas.extend(schemas);
     }
+}
+
+/// The members of an object that are lists.
+fn lists(schema: &RefOr<Schema>) -> Vec<String> {
+    let RefOr::T(Schema::Object(object)) = schema else { return Vec::new() };
+    let is_list = |schema: &RefOr<Schema>| matches!(schema, RefOr::T(Schema::Array(_)));
+    object.properties.iter().filter(|(_, schema)| is_list(schema)).map(|(name, _)| name.clone()).collect()
 }

@@ -16,7 +16,8 @@ pub fn decode<T: DeserializeOwned>(body: &[u8], rules: &BodyRules) -> Result<T, 
     let body: &[u8] = if rules.optional && body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
     let refuse = |detail: String| Problem::new(rules.malformed, detail);
     let text = std::str::from_utf8(body).map_err(|_| refuse("The body is not valid UTF-8.".to_owned()))?;
-    let admitted = Rules { nullable: rules.nullable, free_form: rules.free_form };
+    let lists: Vec<&str> = rules.lists.iter().map(String::as_str).collect();
+    let admitted = Rules { nullable: rules.nullable, lists: &lists, free_form: rules.free_form };
     strict_json::check(text, &admitted)
         .map_err(|error| refuse(format!("The body is not acceptable JSON: {}.", describe(&error))))?;
     serde_json::from_str(text).map_err(|error| refuse(format!("The body does not fit: {}.", describe(&error))))

@@ -44,7 +44,8 @@ pub(super) fn decode(body: &[u8]) -> Result<RegisterBody, Problem> {
     let text = std::str::from_utf8(body).map_err(|_| refuse("The body is not valid UTF-8.".to_owned()))?;
     let names = strict::member_names(body);
     let unknown: Vec<&str> = names.iter().map(String::as_str).filter(|name| !KNOWN.contains(name)).collect();
-    strict_json::check(text, &Rules { nullable: NULLABLE, free_form: &unknown })
+    let nullable: Vec<&str> = NULLABLE.iter().chain(&unknown).copied().collect();
+    strict_json::check(text, &Rules { nullable: &nullable, lists: &unknown, free_form: &unknown })
         .map_err(|error| refuse(format!("The body is not acceptable JSON: {}.", fault(&error))))?;
     serde_json::from_str(text).map_err(|error| refuse(format!("The body does not fit: {}.", fault(&error))))
 }
