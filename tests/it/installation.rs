@@ -31,6 +31,8 @@ pub(crate) struct Installation {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) http_ports: Vec<u16>,
     pub(crate) https_ports: Vec<u16>,
+    /// The database as its owner sees it.
+    pub(crate) database_url: String,
     processes: Vec<Process>,
     client: reqwest::Client,
 }
@@ -46,11 +48,12 @@ impl Installation {
             nats,
             http_ports: (0..edges).map(|_| free_port().unwrap()).collect(),
             https_ports: (0..edges).map(|_| free_port().unwrap()).collect(),
+            database_url: database.url().to_owned(),
             folder,
             processes: Vec::new(),
             client: client(),
         };
-        let url = database.url().to_owned();
+        let url = installation.database_url.clone();
         // The database outlives this handle: it goes with its server.
         std::mem::forget(database);
         installation.write_secrets();
@@ -192,6 +195,19 @@ impl Installation {
         let answer = send(request).await;
         assert_eq!(answer.status, status, "{path}: {}", answer.text);
         answer.json()
+    }
+
+    /// Runs a subcommand with the settings of control; it must end well.
+    pub(crate) async fn command(&self, words: &[&str]) -> String {
+        let control = self.processes.iter().find(|process| process.role == Role::Control).unwrap();
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_plexsphere"))
+            .args(words)
+            .envs(control.spec.env.iter().map(|(name, value)| (name, value)))
+            .output()
+            .await
+            .unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Makes a Domain with a Project and returns their ids.
