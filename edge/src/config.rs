@@ -61,7 +61,7 @@ pub struct ListenConfig {
 pub struct ProxyConfig {
     /// Control's internal listener, `http://host:port`.
     pub control_url: String,
-    /// How long control may take until its response begins, in seconds.
+    /// How long control may take until its response begins, in seconds: more than the 30 s that it gives a request itself.
     pub timeout_seconds: u64,
     /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
     pub trusted_proxies: Vec<IpNet>,
@@ -193,7 +193,7 @@ impl Default for ListenConfig {
 
 impl Default for ProxyConfig {
     fn default() -> Self {
-        Self { control_url: "http://127.0.0.1:8081".into(), timeout_seconds: 30, trusted_proxies: Vec::new() }
+        Self { control_url: "http://127.0.0.1:8081".into(), timeout_seconds: 40, trusted_proxies: Vec::new() }
     }
 }
 

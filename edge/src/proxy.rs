@@ -86,18 +86,19 @@ impl Proxy {
         })
     }
 
-    /// The caller's address: the socket's peer, or the right-most hop that no proxy of ours vouches for.
+    /// The caller's address: the socket's peer, or the right-most hop that no proxy of ours vouches for. An IPv4 address
+    /// that came over an IPv6 socket is told as what it is.
     #[must_use]
     pub fn client_ip(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
         let trusted = |ip: &IpAddr| self.trusted.iter().any(|net| net.contains(ip));
-        let mut client = peer.address.ip();
+        let mut client = peer.address.ip().to_canonical();
         let values: Vec<&str> = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
         for hop in values.iter().rev().flat_map(|value| value.rsplit(',')) {
             if !trusted(&client) {
                 break;
             }
-            let Ok(ip) = hop.trim().parse() else { break };
-            client = ip;
+            let Ok(ip) = hop.trim().parse::<IpAddr>() else { break };
+            client = ip.to_canonical();
         }
         client
     }
@@ -207,7 +208,7 @@ impl Proxy {
     }
 
     fn proto(&self, peer: &Peer, headers: &HeaderMap) -> &'static str {
-        let trusted = self.trusted.iter().any(|net| net.contains(&peer.address.ip()));
+        let trusted = self.trusted.iter().any(|net| net.contains(&peer.address.ip().to_canonical()));
         let claims_tls = headers.get(FORWARDED_PROTO).is_some_and(|value| value == "https");
         if peer.secure || (trusted && claims_tls) { "https" } else { "http" }
     }
@@ -275,6 +276,16 @@ mod tests {
         assert_eq!(proxy(&["10.0.0.0/8"]).client_ip(&peer("10.0.0.1"), &headers).to_string(), "9.9.9.9");
         headers.insert(FORWARDED_FOR, "1.1.1.1, 8.8.8.8, 10.0.0.2".parse().unwrap());
         assert_eq!(proxy(&["10.0.0.0/8"]).client_ip(&peer("10.0.0.1"), &headers).to_string(), "8.8.8.8");
+    }
+
+    #[tokio::test]
+    async fn an_ipv4_proxy_on_an_ipv6_socket_is_known() {
+        let mut headers = HeaderMap::new();
+        headers.insert(FORWARDED_FOR, "::ffff:9.9.9.9".parse().unwrap());
+        headers.insert(FORWARDED_PROTO, "https".parse().unwrap());
+        let (proxy, peer) = (proxy(&["10.0.0.0/8"]), peer("[::ffff:10.0.0.1]"));
+        assert_eq!(proxy.client_ip(&peer, &headers).to_string(), "9.9.9.9");
+        assert_eq!(proxy.proto(&peer, &headers), "https");
     }
 
     #[test]

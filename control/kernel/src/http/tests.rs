@@ -344,3 +344,11 @@ fn the_query_decodes_escapes_and_refuses_a_repeated_parameter() {
     assert_eq!(query.one("e", Code::InvalidLimit).unwrap(), None);
     assert_eq!(query.one("d", Code::InvalidLimit).unwrap_err().code(), Code::InvalidLimit);
 }
+
+#[tokio::test]
+async fn a_list_is_never_taken_for_an_object() {
+    for bad in [r#"["x"]"#, "[]", "null", "7", r#""x""#, r#"{"name":["x"]}"#] {
+        let answer = post("/open", None, bad).await;
+        assert_eq!((answer.status, answer.code.as_str()), (400, "invalid_body"), "{bad}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Reading a body: media type, encoding, cap on the raw and on the inflated bytes.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -25,8 +26,27 @@ pub(super) fn refuse_declared_excess(headers: &HeaderMap, rules: &BodyRules) -> 
     }
 }
 
+/// How long a caller may take to send a body.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// Reads at most cap + 1 bytes and inflates at most as many.
-pub(super) async fn read(headers: &HeaderMap, mut body: Body, rules: &BodyRules) -> Result<Bytes, Problem> {
+pub(super) async fn read(headers: &HeaderMap, body: Body, rules: &BodyRules) -> Result<Bytes, Problem> {
+    let slow = |_| Problem::new(Code::RequestTimeout, "The body did not arrive in time.");
+    let raw = tokio::time::timeout(PATIENCE, gather(body, rules)).await.map_err(slow)??;
+    if raw.is_empty() && rules.optional {
+        return Ok(raw);
+    }
+    if !is_json(headers) {
+        return Err(Problem::new(Code::UnsupportedMediaType, "The body must be `application/json`."));
+    }
+    match encodings(headers).as_str() {
+        "" | "identity" => Ok(raw),
+        "gzip" if rules.gzip => inflate(&raw, rules),
+        _ => Err(Problem::new(rules.malformed, "The content encoding is not accepted here.")),
+    }
+}
+
+async fn gather(mut body: Body, rules: &BodyRules) -> Result<Bytes, Problem> {
     let mut raw = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Problem::new(rules.malformed, "The body broke off before its end."))?;
@@ -37,17 +57,7 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body, rules: &BodyRules)
             raw.extend_from_slice(data);
         }
     }
-    if raw.is_empty() && rules.optional {
-        return Ok(raw.freeze());
-    }
-    if !is_json(headers) {
-        return Err(Problem::new(Code::UnsupportedMediaType, "The body must be `application/json`."));
-    }
-    match encodings(headers).as_str() {
-        "" | "identity" => Ok(raw.freeze()),
-        "gzip" if rules.gzip => inflate(&raw, rules),
-        _ => Err(Problem::new(rules.malformed, "The content encoding is not accepted here.")),
-    }
+    Ok(raw.freeze())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
