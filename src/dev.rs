@@ -156,6 +156,7 @@ fn settle(args: &DevArgs, mut config: Config, data: &Folder, servers: &Servers) 
     config.control.environment = "dev".to_owned();
     config.auth.csrf_allowed_origins =
         vec![format!("https://localhost:{}", args.https_port), format!("http://localhost:{}", args.http_port)];
+    config.auth.allow_loopback_idp = true;
     config.control.bootstrap_token_file = Some(data.admin_token());
     config.control.bootstrap_token_ttl_seconds = ADMIN_TOKEN_SECONDS;
     config.control.public_base_url = format!("https://localhost:{}", args.https_port);

@@ -16,7 +16,7 @@ const OTHER_VARIABLES: [&str; 4] =
     ["PLEXSPHERE_CONFIG", "PLEXSPHERE_CACHE_DIR", "PLEXSPHERE_DATA_DIR", "PLEXSPHERE_TEST_PATIENCE"];
 
 /// Names that deployments of this kind are used to, beside the name that a key has by its place.
-const ALIASES: [(&str, &str); 9] = [
+const ALIASES: [(&str, &str); 11] = [
     ("PLEXSPHERE_OBS_NATS_URL", "nats.url"),
     ("PLEXSPHERE_OBS_MIMIR_URL", "pipelines.mimir.url"),
     ("PLEXSPHERE_OBS_LOKI_URL", "pipelines.loki.url"),
@@ -25,6 +25,8 @@ const ALIASES: [(&str, &str); 9] = [
     ("PLEXSPHERE_OBS_ROUTING_ENABLED", "pipelines.routing_enabled"),
     ("PLEXSPHERE_PUBLIC_BASE_URL", "control.public_base_url"),
     ("PLEXSPHERE_BOOTSTRAP_TOKEN_FILE", "control.bootstrap_token_file"),
+    ("PLEXSPHERE_PLATFORM_ADMINS", "auth.platform_admins"),
+    ("PLEXSPHERE_CSRF_ALLOWED_ORIGINS", "auth.csrf_allowed_origins"),
     ("PLEXSPHERE_REPLICAS", "edge.quota.replicas"),
 ];
 
@@ -240,6 +242,17 @@ mod tests {
         assert!(matches!(load(None, env(&[("PLEXSPHERE_NO", "1")]), &[]), Err(ConfigError::UnknownKey { .. })));
         assert!(matches!(load(None, [], &["no=1".to_owned()]), Err(ConfigError::UnknownKey { .. })));
         assert!(matches!(load(None, [], &["database.max_connections=x".to_owned()]), Err(ConfigError::Invalid(_))));
+    }
+
+    #[test]
+    fn names_that_deployments_are_used_to_set_the_keys_that_have_others_by_their_place() {
+        let variables = env(&[
+            ("PLEXSPHERE_PLATFORM_ADMINS", "https://idp.example|ada, https://idp.example|bob"),
+            ("PLEXSPHERE_CSRF_ALLOWED_ORIGINS", "https://console.example"),
+        ]);
+        let auth = load(None, variables, &[]).unwrap().config.auth;
+        assert_eq!(auth.platform_admins, ["https://idp.example|ada", "https://idp.example|bob"]);
+        assert_eq!(auth.csrf_allowed_origins, ["https://console.example"]);
     }
 
     #[test]

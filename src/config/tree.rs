@@ -130,7 +130,9 @@ pub struct AuthConfig {
     pub return_to_origins: Vec<String>,
     /// Whether identity providers may lie on private networks.
     pub allow_private_idp: bool,
-    /// Whether identity providers may be spoken to without TLS, and on this machine. For trials only.
+    /// Whether identity providers may lie on this machine, and on private networks. For trials only.
+    pub allow_loopback_idp: bool,
+    /// Whether identity providers may be spoken to without TLS. For trials only.
     pub allow_insecure_idp: bool,
     /// Whether people may sign devices in through the platform's own bindings.
     pub platform_device_login: bool,

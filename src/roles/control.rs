@@ -1,10 +1,10 @@
 //! The control role: the contexts put together over one database.
 
+mod handover;
 mod listener;
 mod probe;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use axum::Router;
 use plexsphere_api::{Api, BuildInfo, Health};
 use plexsphere_audit::{Audit, AuditIntakeConsumer, AuditIntakeSweeper, AuditKey, AuditParts, MirrorPlace, PgAuditLog};
 use plexsphere_identity::{
-    DeliveryFault, Deps, Identity, IdentityConfig, IdpHealthProbe, InvitationExpirySweeper, NodeReader, Sweeper,
+    DeliveryFault, Deps, Identity, IdentityConfig, IdpHealthProbe, InvitationExpirySweeper, NodeReader,
     TenancyTupleRepair, TokenPepper,
 };
 use plexsphere_kernel::custody::{SealedRows, WrapKeyRing};
@@ -42,7 +42,7 @@ use zeroize::Zeroizing;
 use super::{Started, bus, run_alone};
 use crate::client_secrets::SecretReader;
 use crate::commands::sentence;
-use crate::config::Config;
+use crate::config::{AuthConfig, Config};
 use crate::custody::Keys;
 use crate::output::tell;
 
@@ -162,7 +162,8 @@ impl Contexts {
         tasks.add(Arc::new(identity.idp_health_probe()), IdpHealthProbe::SCHEDULE);
         tasks.add(Arc::new(identity.tuple_repair()), TenancyTupleRepair::SCHEDULE);
         for sweeper in identity.sweepers() {
-            tasks.add(Arc::new(sweeper), Sweeper::schedule());
+            let schedule = sweeper.schedule();
+            tasks.add(Arc::new(sweeper), schedule);
         }
         let gates = Arc::new(Gates {
             authenticator: identity.authenticator(),
@@ -334,15 +335,19 @@ fn authorize_node_events() -> Operation {
         .handler(|_| async { Ok(Reply::empty(http::StatusCode::NO_CONTENT)) })
 }
 
-/// How identity providers are spoken to.
-fn fetch(config: &Config) -> Result<Fetch, String> {
-    let insecure = config.auth.allow_insecure_idp;
-    let reach = match (insecure, config.auth.allow_private_idp) {
+/// Where identity providers may lie and whether they need TLS: two questions with two answers.
+fn fetch_settings(auth: &AuthConfig) -> FetchSettings {
+    let reach = match (auth.allow_loopback_idp, auth.allow_private_idp) {
         (true, _) => Reach::Loopback,
         (false, true) => Reach::Private,
         (false, false) => Reach::Public,
     };
-    Fetch::new(FetchSettings { plain_http: insecure, reach, ..FetchSettings::default() })
+    FetchSettings { plain_http: auth.allow_insecure_idp, reach, ..FetchSettings::default() }
+}
+
+/// How identity providers are spoken to.
+fn fetch(config: &Config) -> Result<Fetch, String> {
+    Fetch::new(fetch_settings(&config.auth))
         .map_err(|error| format!("identity providers cannot be spoken to: {}", sentence(&error)))
 }
 
@@ -355,6 +360,7 @@ fn identity_config(config: &Config, deployment: Uuid) -> Result<IdentityConfig, 
     };
     Ok(IdentityConfig {
         allow_insecure_idp: auth.allow_insecure_idp,
+        environment: config.control.environment.clone(),
         public_base_url: config.control.public_base_url.trim_end_matches('/').to_owned(),
         return_to: auth.return_to_origins.iter().map(origin).collect::<Result<_, _>>()?,
         platform_device_login: auth.platform_device_login,
@@ -392,7 +398,7 @@ fn build_info() -> BuildInfo {
 async fn first_administrator(config: &Config, contexts: &Contexts) -> Result<(), String> {
     let ttl = Duration::from_secs(u64::from(config.control.bootstrap_token_ttl_seconds));
     let deliver = |token: &Zeroizing<String>| match &config.control.bootstrap_token_file {
-        Some(path) => write_token(path, token),
+        Some(path) => handover::write_new(path, token),
         None => {
             tell("The first administrator's token, shown this once:");
             tell(token.as_str());
@@ -411,23 +417,6 @@ async fn first_administrator(config: &Config, contexts: &Contexts) -> Result<(),
     }
 }
 
-/// Writes the file whole or not at all, readable by its owner only. A token that stands there already has ended.
-fn write_token(path: &Path, token: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let part = path.with_extension("part");
-    // A leftover, or a link that somebody laid there, must not lend the token its mode.
-    if let Err(error) = std::fs::remove_file(&part)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
-    file.write_all(token.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(part, path)
-}
-
 /// Serves the internal listener until cancelled, then ends the background work.
 async fn serve(
     listener: TcpListener,
@@ -441,4 +430,23 @@ async fn serve(
         tracing::info!("background work did not end in time");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_opens_no_network_and_no_network_opens_plain_http() {
+        let settings = |change: fn(&mut AuthConfig)| {
+            let mut auth = AuthConfig::default();
+            change(&mut auth);
+            let settings = fetch_settings(&auth);
+            (settings.plain_http, settings.reach)
+        };
+        assert_eq!(settings(|_| {}), (false, Reach::Public));
+        assert_eq!(settings(|auth| auth.allow_insecure_idp = true), (true, Reach::Public));
+        assert_eq!(settings(|auth| auth.allow_private_idp = true), (false, Reach::Private));
+        assert_eq!(settings(|auth| auth.allow_loopback_idp = true), (false, Reach::Loopback));
+    }
 }

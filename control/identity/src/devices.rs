@@ -7,4 +7,4 @@ mod store;
 
 pub(crate) use http::{Parts, operations};
 pub(crate) use service::{Devices, DevicesNeeds};
-pub(crate) use store::{STATEMENTS, drop_of_binding};
+pub(crate) use store::{STATEMENTS, deny_of_user, drop_of_binding};

@@ -53,6 +53,8 @@ pub struct IdentityConfig {
     pub hashes_at_once: usize,
     /// Whether identity providers may be spoken to by plain http.
     pub allow_insecure_idp: bool,
+    /// The word in access tokens that says which installation they are of.
+    pub environment: String,
     /// Where browsers reach this installation, without a slash at its end.
     pub public_base_url: String,
     /// Sites besides this one that a sign-in may return to.
@@ -65,7 +67,7 @@ pub struct IdentityConfig {
 
 impl IdentityConfig {
     /// The defaults for an installation: `vm`, `worker` and `bridge` own one Node; 10 registrations a second per source,
-    /// burst 50; two slow hashes per core; identity providers by https alone.
+    /// burst 50; two slow hashes per core; identity providers by https alone; environment `prod`.
     #[must_use]
     pub fn new(deployment_id: Uuid) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -76,6 +78,7 @@ impl IdentityConfig {
             register_burst: 50,
             hashes_at_once: cores.saturating_mul(2),
             allow_insecure_idp: false,
+            environment: "prod".to_owned(),
             public_base_url: "https://localhost".to_owned(),
             return_to: Vec::new(),
             platform_device_login: false,
@@ -302,7 +305,7 @@ impl Identity {
             providers: Arc::clone(&self.deps.providers),
             client_secrets: Arc::clone(&self.deps.client_secrets),
             clock: Arc::clone(&self.deps.clock),
-            failures: Mutex::default(),
+            seen: Mutex::default(),
         }
     }
 

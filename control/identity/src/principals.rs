@@ -13,6 +13,7 @@ mod store;
 mod verdicts;
 
 pub use authenticator::PgAuthenticator;
+pub(crate) use bootstrap::EndedTokens;
 pub use bootstrap::{DeliveryFault, FirstAdministrator};
 pub use grants::{GrantRefusal, PlatformGrants, PlatformRight};
 pub use model::{ApiTokenText, TokenRefusal};

@@ -9,4 +9,4 @@ pub(crate) use http::{interactive, is_secure, operations, set_cookies};
 pub(crate) use model::{AccessTokenText, Bearer, SessionSecret};
 pub use service::Sessions;
 pub(crate) use service::{NewAccess, Opened};
-pub(crate) use store::STATEMENTS;
+pub(crate) use store::{STATEMENTS, lock_user, revoke_of_user};

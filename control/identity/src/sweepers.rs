@@ -56,10 +56,15 @@ impl Sweeper {
         Self { what: What::RevokedKeys(nodes), clock }
     }
 
-    /// Every hour, on one replica at a time.
+    /// When it runs, on one replica at a time: flows each minute, sessions every five, what ended long ago each hour.
     #[must_use]
-    pub const fn schedule() -> Schedule {
-        Schedule::every(Duration::from_secs(3_600))
+    pub const fn schedule(&self) -> Schedule {
+        let minutes = match self.what {
+            What::Flows(..) => 1,
+            What::Sessions(_) => 5,
+            What::ApiTokens(_) | What::BootstrapTokens(_) | What::RevokedKeys(_) => 60,
+        };
+        Schedule::every(Duration::from_secs(minutes * 60))
     }
 
     /// One sweep; how many rows changed.

@@ -200,6 +200,12 @@ impl Callback {
         };
         Ok(Self { state: Secret::new(state), outcome, issuer })
     }
+
+    /// The provider's refusal, if it sent an error, or nothing, instead of a code.
+    #[must_use]
+    pub fn denied(&self) -> Option<SignInFailure> {
+        self.outcome.as_ref().err().map(SignInFailure::denied)
+    }
 }
 
 /// Why a sign-in failed after its flow was found.
@@ -229,6 +235,10 @@ pub enum SignInFailure {
 }
 
 impl SignInFailure {
+    fn denied(error: &OAuthError) -> Self {
+        Self::Denied { error: error.clone() }
+    }
+
     /// The problem code for a caller.
     #[must_use]
     pub fn code(&self) -> Code {
@@ -287,7 +297,7 @@ pub async fn finish(
     if callback.issuer.as_ref().is_some_and(|issuer| *issuer != trust.issuer) {
         return Err(SignInFailure::OtherIssuer);
     }
-    let code = callback.outcome.as_ref().map_err(|error| SignInFailure::Denied { error: error.clone() })?;
+    let code = callback.outcome.as_ref().map_err(SignInFailure::denied)?;
     let discovery = providers.discover(trust, now).await.map_err(SignInFailure::Provider)?;
     if callback.issuer.is_none() && discovery.names_issuer_in_callback {
         return Err(SignInFailure::OtherIssuer);

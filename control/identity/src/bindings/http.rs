@@ -1,18 +1,16 @@
 //! Operations on bindings.
 
-use std::collections::HashMap;
-
 use http::header::LOCATION;
 use http::{Method, StatusCode};
-use plexsphere_kernel::ObjectRef;
 use plexsphere_kernel::http::{Call, Gate, KIB, Operation, Reply};
+use plexsphere_kernel::{ObjectRef, PrincipalScope};
 use plexsphere_wire::{Code, DenialReason, DomainId, IdpBindingId, Problem};
 use utoipa::PartialSchema as _;
 
 use super::model::{BindingOwner, BindingRefusal, Draft, IdpBinding, Patch};
 use super::service::Bindings;
 use crate::journal::Actor;
-use crate::scope;
+use crate::{pages, scope};
 
 mod payload;
 
@@ -155,30 +153,26 @@ fn list(bindings: Bindings) -> Operation {
 
 async fn do_list(bindings: &Bindings, call: &Call) -> Result<Reply, Problem> {
     // No 400 is declared here: a text that is no id names no Domain, and nobody reaches one that is not there.
-    let nowhere = || Problem::denied(Code::PermissionDenied, DenialReason::OutOfScope, Vec::new());
-    let named = call.query.one("domain_id", Code::InvalidDomainFilter).map_err(|_| nowhere())?;
-    if let Some(text) = named {
-        let domain: DomainId = text.parse().map_err(|_| nowhere())?;
-        call.authorize("read", &ObjectRef::domain(domain)).await?;
-        return List::reply(bindings.of_domain(&Actor::of(call)?, domain).await?);
-    }
-    let rows = bindings.all(&Actor::of(call)?).await?;
-    let mut readable: HashMap<BindingOwner, bool> = HashMap::new();
-    let mut shown = Vec::with_capacity(rows.len());
-    for binding in rows {
-        let may = match readable.get(&binding.owner) {
-            Some(known) => *known,
-            None => {
-                let may = call.may("read", &binding.owner.object()).await?;
-                readable.insert(binding.owner, may);
-                may
-            }
-        };
-        if may {
-            shown.push(binding);
-        }
-    }
-    List::reply(shown)
+    let actor = Actor::of(call)?;
+    let scope = call.principal()?.scope;
+    let Ok(named) = call.query.one("domain_id", Code::InvalidDomainFilter) else {
+        return Err(nowhere(bindings, &actor, scope).await?);
+    };
+    let Some(text) = named else {
+        let rows = bindings.all(&actor, scope).await?;
+        return List::reply(pages::readable(call, "read", rows, |binding| binding.owner.object()).await?);
+    };
+    let Ok(domain) = text.parse::<DomainId>() else {
+        return Err(nowhere(bindings, &actor, scope).await?);
+    };
+    call.authorize("read", &ObjectRef::domain(domain)).await?;
+    List::reply(bindings.of_domain(&actor, domain).await?)
+}
+
+/// The refusal of a caller who names no Domain, with its row.
+async fn nowhere(bindings: &Bindings, actor: &Actor, scope: PrincipalScope) -> Result<Problem, Problem> {
+    bindings.note_refused_list(actor, scope).await?;
+    Ok(Problem::denied(Code::PermissionDenied, DenialReason::OutOfScope, Vec::new()))
 }
 
 /// Reads the binding that the path names and asks its owner's gate. What is no id, what is missing and what is out of

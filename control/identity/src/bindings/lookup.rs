@@ -1,6 +1,6 @@
 //! Bindings as sign-in looks for them: nothing is audited, for nobody is known yet.
 
-use plexsphere_kernel::Fault;
+use plexsphere_kernel::{Fault, Tx};
 use plexsphere_wire::{DomainId, IdpBindingId};
 
 use super::model::{BindingOwner, IdpBinding};
@@ -14,6 +14,15 @@ impl Bindings {
     /// [`Fault`].
     pub(crate) async fn get(&self, id: IdpBindingId) -> Result<Option<IdpBinding>, Fault> {
         store::get(self.db.pool(), id).await
+    }
+
+    /// A binding, whatever its status, held as it is until the caller's transaction ends: whoever switches it off waits,
+    /// and ends what the transaction made. It is held before anything that ends with it.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(crate) async fn hold(&self, tx: &mut Tx, id: IdpBindingId) -> Result<Option<IdpBinding>, Fault> {
+        store::hold(tx, id).await
     }
 
     /// Every binding of a Domain, and every one of the platform.

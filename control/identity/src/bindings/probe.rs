@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
@@ -11,6 +11,7 @@ use plexsphere_kernel::tasks::{Progress, Schedule, Task, TaskKind};
 use plexsphere_kernel::{Clock, Fault, Subject};
 use plexsphere_oidc::{Providers, Trust};
 use plexsphere_wire::{IdpBindingId, Timestamp};
+use rand::Rng as _;
 use uuid::Uuid;
 
 use super::model::{BindingRefusal, IdpBinding};
@@ -25,6 +26,12 @@ const PROBE: Subject = Subject::System(Uuid::from_u128(0x706c_6578_0000_7000_800
 const FAILURES: u32 = 3;
 /// Providers asked at a time.
 const AT_ONCE: usize = 8;
+/// The mean pause between two runs, in seconds; each is up to a tenth longer or shorter.
+const PAUSE_SECONDS: u64 = 60;
+/// How long a run begins with further providers. What is left goes first in the next one.
+const BEGINS_WITHIN: Duration = Duration::from_secs(60);
+/// How long a run may take: the last providers begun may take two fetches, and a secret be waited for.
+const RUN_WITHIN: Duration = Duration::from_secs(120);
 
 /// Probes the providers of all bindings that an operator has not switched off.
 pub struct IdpHealthProbe {
@@ -32,38 +39,79 @@ pub struct IdpHealthProbe {
     pub(crate) providers: Arc<Providers>,
     pub(crate) client_secrets: Arc<dyn ClientSecrets>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Failures in a row, by binding. A restart forgives them.
-    pub(crate) failures: Mutex<HashMap<IdpBindingId, u32>>,
+    /// By binding. A restart forgives everything.
+    pub(crate) seen: Mutex<HashMap<IdpBindingId, Seen>>,
+}
+
+/// What is remembered of a binding's provider.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    /// When it was last begun with.
+    pub(super) at: Option<Timestamp>,
+    /// Failures in a row.
+    pub(super) failures: u32,
+}
+
+/// What a run did.
+struct Round {
+    moved: u64,
+    /// Whether time ran out before every provider was begun with.
+    unfinished: bool,
 }
 
 impl IdpHealthProbe {
-    /// Every minute, on one replica at a time.
-    pub const SCHEDULE: Schedule = Schedule::every(Duration::from_secs(60));
+    /// About every minute, on one replica at a time: at the latest after the longest pause that a run may wish for.
+    pub const SCHEDULE: Schedule = Schedule::every(Duration::from_secs(PAUSE_SECONDS * 11 / 10)).within(RUN_WITHIN);
 
-    /// Asks every provider once; how many bindings were moved.
+    /// Asks every provider once, as far as time allows; how many bindings were moved.
     ///
     /// # Errors
     /// [`Fault`].
     pub async fn probe_once(&self) -> Result<u64, Fault> {
-        let now = self.clock.now();
-        let bindings = self.bindings.all_to_probe().await?;
-        self.failures.lock().retain(|id, _| bindings.iter().any(|binding| binding.id == *id));
-        let found = futures_util::stream::iter(bindings.into_iter().map(|binding| async move {
-            let finding = self.finding(&binding, now).await;
-            (binding, finding)
-        }));
-        let found: Vec<_> = found.buffer_unordered(AT_ONCE).collect().await;
-        let mut moved = 0;
-        for (binding, finding) in found {
-            let Some(finding) = finding else { continue };
-            match self.bindings.observe(&Actor::background(PROBE, now), binding.id, finding).await {
-                Ok(status) => moved += u64::from(status != binding.status),
-                // Somebody deleted it meanwhile.
-                Err(BindingRefusal::Fault(fault)) => return Err(fault),
-                Err(_) => {}
+        Ok(self.round().await?.moved)
+    }
+
+    /// The providers that were not asked for longest come first, and what one shows is recorded without waiting for the
+    /// others: a slow one holds up itself and nobody else.
+    async fn round(&self) -> Result<Round, Fault> {
+        let (now, begun) = (self.clock.now(), Instant::now());
+        let mut bindings = self.bindings.all_to_probe().await?;
+        {
+            let mut seen = self.seen.lock();
+            seen.retain(|id, _| bindings.iter().any(|binding| binding.id == *id));
+            longest_unseen_first(&mut bindings, &seen);
+        }
+        let mut round = Round { moved: 0, unfinished: false };
+        let mut found = futures_util::stream::iter(bindings)
+            .map(|binding| async move {
+                if begun.elapsed() >= BEGINS_WITHIN {
+                    return None;
+                }
+                self.seen.lock().entry(binding.id).or_default().at = Some(now);
+                let finding = self.finding(&binding, now).await;
+                Some((binding, finding))
+            })
+            .buffer_unordered(AT_ONCE);
+        while let Some(answer) = found.next().await {
+            match answer {
+                Some((binding, Some(finding))) => {
+                    round.moved += u64::from(self.record(&binding, finding, now).await?);
+                }
+                Some((_, None)) => {}
+                None => round.unfinished = true,
             }
         }
-        Ok(moved)
+        Ok(round)
+    }
+
+    /// Takes note of a finding; whether the binding was moved.
+    async fn record(&self, binding: &IdpBinding, finding: BindingEvent, now: Timestamp) -> Result<bool, Fault> {
+        match self.bindings.observe(&Actor::background(PROBE, now), binding.id, finding).await {
+            Ok(status) => Ok(status != binding.status),
+            Err(BindingRefusal::Fault(fault)) => Err(fault),
+            // Somebody deleted it meanwhile.
+            Err(_) => Ok(false),
+        }
     }
 
     /// What a binding's provider shows today; `None` while a failure may still pass.
@@ -73,18 +121,29 @@ impl IdpHealthProbe {
         }
         let trust = Trust { issuer: binding.issuer.clone(), discovery_url: binding.settings.discovery_url.clone() };
         let Err(error) = self.providers.probe(&trust, now).await else {
-            self.failures.lock().remove(&binding.id);
+            self.seen.lock().entry(binding.id).or_default().failures = 0;
             return Some(BindingEvent::ProbeSucceeded);
         };
         tracing::info!(binding = %binding.id, cause = %error, "an identity provider cannot be used");
         if !error.is_transient() {
             return Some(BindingEvent::ProbeFoundFault);
         }
-        let mut failures = self.failures.lock();
-        let count = failures.entry(binding.id).or_default();
-        *count = count.saturating_add(1);
-        (*count >= FAILURES).then_some(BindingEvent::ProbeFailed)
+        let mut seen = self.seen.lock();
+        let failures = &mut seen.entry(binding.id).or_default().failures;
+        *failures = failures.saturating_add(1);
+        (*failures >= FAILURES).then_some(BindingEvent::ProbeFailed)
     }
+}
+
+/// Bindings never seen first, and the others by when that was.
+pub(super) fn longest_unseen_first(bindings: &mut [IdpBinding], seen: &HashMap<IdpBindingId, Seen>) {
+    bindings.sort_by_key(|binding| seen.get(&binding.id).and_then(|seen| seen.at));
+}
+
+/// Installations that were started at once do not ask a provider at once for ever.
+fn pause() -> Duration {
+    const MEAN_MS: u64 = PAUSE_SECONDS * 1_000;
+    Duration::from_millis(rand::rng().random_range(MEAN_MS * 9 / 10..=MEAN_MS * 11 / 10))
 }
 
 impl Bindings {
@@ -101,7 +160,9 @@ impl Task for IdpHealthProbe {
     }
 
     async fn run(&self) -> Result<Progress, Fault> {
-        Ok(Progress::done(self.probe_once().await?))
+        let Round { moved, unfinished } = self.round().await?;
+        let again_in = if unfinished { Duration::ZERO } else { pause() };
+        Ok(Progress { again_in: Some(again_in), ..Progress::done(moved) })
     }
 }
 

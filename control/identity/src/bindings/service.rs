@@ -1,7 +1,7 @@
 //! Use cases of bindings.
 
-use plexsphere_kernel::{Database, Fault, ObjectRef, Tx};
-use plexsphere_wire::{DomainId, IdpBindingId};
+use plexsphere_kernel::{AuditRecord, Database, Fault, ObjectRef, Outcome, PrincipalScope, Tx};
+use plexsphere_wire::{DenialReason, DomainId, IdpBindingId};
 use serde_json::{Value, json};
 
 use super::model::{BindingOwner, BindingRefusal, Draft, IdpBinding, NewBinding, Patch};
@@ -32,6 +32,14 @@ fn ids(binding: &IdpBinding) -> Value {
     match binding.owner.domain() {
         Some(domain) => json!({ "idp_binding_id": binding.id, "domain_id": domain }),
         None => json!({ "idp_binding_id": binding.id }),
+    }
+}
+
+/// A row about a list of no single owner: where the caller belongs.
+fn list_row(actor: &Actor, scope: PrincipalScope) -> AuditRecord {
+    match scope {
+        PrincipalScope::Platform => actor.record(None, "idp-binding.list", ObjectRef::platform()),
+        PrincipalScope::Domain(domain) => actor.record(Some(domain), "idp-binding.list", ObjectRef::domain(domain)),
     }
 }
 
@@ -96,10 +104,17 @@ impl Bindings {
     }
 
     /// Every binding there is; the caller of the operation sees those of owners that it may read.
-    pub(super) async fn all(&self, actor: &Actor) -> Result<Vec<IdpBinding>, Fault> {
+    pub(super) async fn all(&self, actor: &Actor, scope: PrincipalScope) -> Result<Vec<IdpBinding>, Fault> {
         let rows = store::all(self.db.pool()).await?;
-        self.journal.record_alone(actor.record(None, "idp-binding.list", ObjectRef::platform())).await?;
+        self.journal.record_alone(list_row(actor, scope)).await?;
         Ok(rows)
+    }
+
+    /// Records that a caller named a Domain that cannot be.
+    pub(super) async fn note_refused_list(&self, actor: &Actor, scope: PrincipalScope) -> Result<(), Fault> {
+        let mut record = list_row(actor, scope);
+        record.outcome = Outcome::Denied(DenialReason::OutOfScope);
+        self.journal.record_alone(record).await
     }
 
     /// Changes the binding that was `seen`. No lock was taken when it was read: of two that read one version, one wins.

@@ -15,12 +15,14 @@ use super::status::BindingStatus;
 pub(crate) const PAGES: &[(&str, &str)] =
     &[(OF_DOMAIN, "idp_bindings_by_owner"), (OF_PLATFORM, "idp_bindings_by_owner"), (GET, "idp_bindings_pkey")];
 
-pub(crate) const STATEMENTS: &[&str] = &[INSERT, GET, LOCK, OF_DOMAIN, OF_PLATFORM, ALL, UPDATE, SET_STATUS, DELETE];
+pub(crate) const STATEMENTS: &[&str] =
+    &[INSERT, GET, HOLD, LOCK, OF_DOMAIN, OF_PLATFORM, ALL, UPDATE, SET_STATUS, DELETE];
 
 const INSERT: &str = "INSERT INTO identity.idp_bindings (id, domain_id, issuer, client_id, client_secret_ref,
     discovery_url, claim_mappings, required_acr, required_amr, jit_policy, alias, is_primary, status, version,
     created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15)";
 const GET: &str = "SELECT * FROM identity.idp_bindings WHERE id = $1";
+const HOLD: &str = "SELECT * FROM identity.idp_bindings WHERE id = $1 FOR SHARE";
 const LOCK: &str = "SELECT * FROM identity.idp_bindings WHERE id = $1 FOR UPDATE";
 const OF_DOMAIN: &str = "SELECT * FROM identity.idp_bindings WHERE domain_id = $1 ORDER BY created_at, id";
 const OF_PLATFORM: &str = "SELECT * FROM identity.idp_bindings WHERE domain_id IS NULL ORDER BY created_at, id";
@@ -97,6 +99,12 @@ pub(super) async fn insert(tx: &mut Tx, binding: &IdpBinding) -> Result<(), Bind
 
 pub(super) async fn get<'e>(db: impl PgExecutor<'e>, id: IdpBindingId) -> Result<Option<IdpBinding>, Fault> {
     let row = sqlx::query(GET).bind(id.uuid()).fetch_optional(db).await?;
+    Ok(row.as_ref().map(read).transpose()?)
+}
+
+/// The binding, which nobody changes until the transaction ends.
+pub(super) async fn hold(tx: &mut Tx, id: IdpBindingId) -> Result<Option<IdpBinding>, Fault> {
+    let row = sqlx::query(HOLD).bind(id.uuid()).fetch_optional(&mut **tx).await?;
     Ok(row.as_ref().map(read).transpose()?)
 }
 

@@ -1,8 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use plexsphere_wire::{Code, DomainId, Timestamp};
+use plexsphere_wire::{Code, DomainId, IdpBindingId, Timestamp};
 
-use super::model::{BindingOwner, Draft, NewBinding, Patch};
+use super::model::{BindingOwner, Draft, IdpBinding, NewBinding, Patch};
+use super::probe::{Seen, longest_unseen_first};
 use super::reach::{is_issuer, is_url, is_within_reach};
 use super::status::{BindingEvent, BindingStatus};
 
@@ -178,4 +179,29 @@ fn a_spiffe_bundle_is_fetched_by_https_and_unknown_mappings_are_kept() {
     {
         assert!(read(name, value).is_err(), "{name} {value}");
     }
+}
+
+#[test]
+fn bindings_never_seen_come_first_and_those_just_seen_last() {
+    let at = Timestamp::from_unix_seconds;
+    let binding = || {
+        let new = NewBinding::check(draft(BindingOwner::Platform, "env:IDP", Patch::default()), false).unwrap();
+        IdpBinding {
+            id: IdpBindingId::mint(at(1_790_000_000)),
+            owner: new.owner,
+            issuer: new.issuer,
+            client_id: new.client_id,
+            client_secret_ref: new.client_secret_ref,
+            settings: new.settings,
+            status: BindingStatus::Active,
+            version: 1,
+            created_at: at(0),
+            updated_at: at(0),
+        }
+    };
+    let mut bindings = [binding(), binding(), binding()];
+    let [new, old, fresh] = [bindings[2].id, bindings[1].id, bindings[0].id];
+    let seen = |second| Seen { at: Some(at(second)), failures: 0 };
+    longest_unseen_first(&mut bindings, &HashMap::from([(fresh, seen(20)), (old, seen(10))]));
+    assert_eq!(bindings.map(|binding| binding.id), [new, old, fresh]);
 }

@@ -1,6 +1,7 @@
 //! Requests and responses of the device flow.
 
 use http::{Method, StatusCode};
+use plexsphere_kernel::http::pipeline::{SESSION_COOKIE, cookies};
 use plexsphere_kernel::http::{Call, Gate, KIB, Operation, Reply};
 use plexsphere_kernel::{Assurance, Authenticated};
 use plexsphere_oidc::UserCode;
@@ -8,7 +9,7 @@ use plexsphere_wire::{Code, DomainId, IdpBindingId, Problem};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::service::Devices;
+use super::service::{Approval, Devices};
 use crate::journal::Actor;
 use crate::sessions::interactive;
 use crate::signin::{AccessTokenResponse, SelectRefusal, SignIns, Wanted};
@@ -191,7 +192,8 @@ fn token(parts: &Parts) -> Operation {
             let devices = devices.clone();
             async move {
                 let DeviceTokenRequest { device_code, .. } = call.json()?;
-                let granted = devices.poll(&device_code, call.now).await?;
+                let acting = |subject| Actor::acting_for(&call, subject);
+                let granted = devices.poll(&device_code, call.now, acting).await?;
                 let body = AccessTokenResponse {
                     access_token: &granted.access_token,
                     token_type: "Bearer",
@@ -240,6 +242,8 @@ async fn do_approve(devices: &Devices, call: &Call) -> Result<Reply, Problem> {
         Authenticated::Operator { credential, .. } => credential.assurance().cloned().unwrap_or_default(),
         Authenticated::Node(_) => Assurance::default(),
     };
-    devices.approve(&Actor::of(call)?, principal.scope, (&code, &assurance)).await?;
+    let cookie = cookies::cookie(&call.headers, SESSION_COOKIE).unwrap_or_default();
+    let approval = Approval { cookie, assurance: &assurance };
+    devices.approve(&Actor::of(call)?, principal.scope, (&code, approval)).await?;
     Reply::json(StatusCode::OK, &DeviceApproveResponse { status: Approved::Approved })
 }

@@ -129,6 +129,9 @@ pub enum ApproveRefusal {
     /// It was approved before.
     #[error("the device code was approved before")]
     Approved,
+    /// The session ended while it approved.
+    #[error("the session has ended")]
+    SignedOut,
     /// Something broke.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -142,6 +145,7 @@ impl ApproveRefusal {
             Self::Unknown => Code::DeviceCodeNotFound,
             Self::Expired => Code::DeviceCodeExpired,
             Self::Approved => Code::DeviceCodeAlreadyApproved,
+            Self::SignedOut => Code::Unauthenticated,
             Self::Fault(_) => Code::Internal,
         }
     }

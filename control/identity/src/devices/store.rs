@@ -12,12 +12,13 @@ use uuid::Uuid;
 use super::model::DeviceState;
 
 pub(crate) const STATEMENTS: &[&str] =
-    &[INSERT, BY_DEVICE, BY_USER_CODE, APPROVE, POLLED, SLOWED, END, PURGE, OF_BINDING];
+    &[INSERT, BY_DEVICE, LOCK_BY_DEVICE, BY_USER_CODE, APPROVE, POLLED, SLOWED, END, DENY_OF_USER, PURGE, OF_BINDING];
 
 const INSERT: &str = "INSERT INTO identity.device_sessions
     (device_digest, user_code, binding_id, domain_id, state, interval_seconds, created_at, expires_at)
     VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7)";
-const BY_DEVICE: &str = "SELECT * FROM identity.device_sessions WHERE device_digest = $1 FOR UPDATE";
+const BY_DEVICE: &str = "SELECT * FROM identity.device_sessions WHERE device_digest = $1";
+const LOCK_BY_DEVICE: &str = "SELECT * FROM identity.device_sessions WHERE device_digest = $1 FOR UPDATE";
 const BY_USER_CODE: &str = "SELECT * FROM identity.device_sessions WHERE user_code = $1 FOR UPDATE";
 const APPROVE: &str = "UPDATE identity.device_sessions SET state = 'approved', user_id = $2, acr = $3, amr = $4,
     auth_time = $5 WHERE device_digest = $1";
@@ -25,6 +26,8 @@ const POLLED: &str = "UPDATE identity.device_sessions SET last_poll_at = $2 WHER
 const SLOWED: &str = "UPDATE identity.device_sessions SET last_poll_at = $2, interval_seconds = interval_seconds + $3
     WHERE device_digest = $1";
 const END: &str = "UPDATE identity.device_sessions SET state = $2 WHERE device_digest = $1";
+const DENY_OF_USER: &str =
+    "UPDATE identity.device_sessions SET state = 'denied' WHERE user_id = $1 AND state = 'approved'";
 const PURGE: &str = "DELETE FROM identity.device_sessions WHERE expires_at <= $1::timestamptz - interval '1 hour'";
 const OF_BINDING: &str = "DELETE FROM identity.device_sessions WHERE binding_id = $1";
 
@@ -95,8 +98,13 @@ pub(super) async fn insert(tx: &mut Tx, new: NewDevice<'_>) -> Result<bool, Faul
     }
 }
 
-pub(super) async fn lock_by_device(tx: &mut Tx, digest: &[u8; 32]) -> Result<Option<DeviceSession>, Fault> {
+pub(super) async fn by_device(tx: &mut Tx, digest: &[u8; 32]) -> Result<Option<DeviceSession>, Fault> {
     let row = sqlx::query(BY_DEVICE).bind(digest.as_slice()).fetch_optional(&mut **tx).await?;
+    row.as_ref().map(read).transpose()
+}
+
+pub(super) async fn lock_by_device(tx: &mut Tx, digest: &[u8; 32]) -> Result<Option<DeviceSession>, Fault> {
+    let row = sqlx::query(LOCK_BY_DEVICE).bind(digest.as_slice()).fetch_optional(&mut **tx).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -134,6 +142,12 @@ pub(super) async fn slowed(tx: &mut Tx, digest: &[u8; 32], now: Timestamp, by: i
 
 pub(super) async fn end(tx: &mut Tx, digest: &[u8; 32], state: DeviceState) -> Result<(), Fault> {
     sqlx::query(END).bind(digest.as_slice()).bind(state.as_str()).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Takes back what a User, who is held, has approved and no device has fetched.
+pub(crate) async fn deny_of_user(tx: &mut Tx, user: PrincipalId) -> Result<(), Fault> {
+    sqlx::query(DENY_OF_USER).bind(user.uuid()).execute(&mut **tx).await?;
     Ok(())
 }
 

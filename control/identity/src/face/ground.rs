@@ -34,7 +34,8 @@ pub(super) struct Ground<'d> {
 impl<'d> Ground<'d> {
     pub(super) fn new(config: &'d IdentityConfig, deps: &'d Deps) -> Self {
         let journal = Journal::new(Arc::clone(&deps.audit));
-        let sessions = Sessions::new(deps.db.clone(), Arc::clone(&deps.clock), journal.clone(), deps.pepper.clone());
+        let texts = (deps.pepper.clone(), config.environment.clone());
+        let sessions = Sessions::new(deps.db.clone(), Arc::clone(&deps.clock), journal.clone(), texts);
         Self { config, deps, journal, tokens: Arc::new(Cache::new()), sessions }
     }
 

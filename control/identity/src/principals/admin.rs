@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 use plexsphere_kernel::http::{Call, Gate, KIB, Operation, Reply};
 use plexsphere_kernel::{ObjectRef, Principal, Subject};
-use plexsphere_wire::{Code, DenialReason, Problem, Timestamp};
+use plexsphere_wire::{Code, DenialReason, Problem, Timestamp, TokenId};
 
 use super::http::{self as own, IssueRequest, IssueResponse, RotateResponse, Summaries};
 use super::model::TokenRefusal;
@@ -41,9 +41,9 @@ async fn owner(tokens: &ApiTokens, call: &Call, subject: Subject) -> Result<Prin
     Err(Problem::denied(Code::PermissionDenied, DenialReason::OutOfScope, Vec::new()))
 }
 
-/// When the caller's own token ends, if the new secret is the caller's own: nobody outlives their token by it.
-fn bound(call: &Call, owner: &Principal) -> Result<Option<Timestamp>, Problem> {
-    if call.principal()?.subject == owner.subject { own::own_end(call) } else { Ok(None) }
+/// The caller's own token and its end, if the new secret is the caller's own: nobody outlives their token by it.
+fn bound(call: &Call, owner: &Principal) -> Result<Option<(TokenId, Timestamp)>, Problem> {
+    if call.principal()?.subject == owner.subject { own::own_token(call) } else { Ok(None) }
 }
 
 fn issue(tokens: &ApiTokens) -> Operation {
@@ -67,10 +67,10 @@ fn issue(tokens: &ApiTokens) -> Operation {
 async fn do_issue(tokens: &ApiTokens, call: &Call) -> Result<Reply, Problem> {
     let request: IssueRequest = call.json()?;
     let subject = own::parse_ref(&request.identity_ref).ok_or(TokenRefusal::Reference)?;
-    let mut wanted = Wanted { env_prefix: request.env_prefix, ttl_seconds: request.ttl_seconds, own_end: None };
+    let mut wanted = Wanted { env_prefix: request.env_prefix, ttl_seconds: request.ttl_seconds, own: None };
     wanted.check()?;
     let owner = owner(tokens, call, subject).await?;
-    wanted.own_end = bound(call, &owner)?;
+    wanted.own = bound(call, &owner)?;
     own::issued(tokens.issue(&Actor::of(call)?, &owner, wanted).await?)
 }
 
@@ -103,7 +103,7 @@ fn plain_text() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
 
 /// The owner of the token that the path names, once the caller may manage its tokens. What is no id, what is missing and
 /// what is out of the caller's scope read alike.
-async fn found(tokens: &ApiTokens, call: &Call) -> Result<(plexsphere_wire::TokenId, Principal), Problem> {
+async fn found(tokens: &ApiTokens, call: &Call) -> Result<(TokenId, Principal), Problem> {
     let id = own::token_id(call)?;
     let owner = tokens.owner_of(id).await?;
     scope::gate(call, MANAGE, &home(&owner), TokenRefusal::NotFound).await?;
@@ -141,7 +141,7 @@ fn rotate(tokens: &ApiTokens) -> Operation {
             let tokens = tokens.clone();
             async move {
                 let (id, owner) = found(&tokens, &call).await?;
-                let bound = bound(&call, &owner)?;
+                let bound = bound(&call, &owner)?.map(|(_, end)| end);
                 own::rotated(tokens.rotate(&Actor::of(&call)?, &owner, (id, bound)).await?)
             }
         })

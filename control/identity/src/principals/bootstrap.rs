@@ -7,18 +7,22 @@ use std::time::Duration;
 use plexsphere_kernel::{Database, Fault, ObjectRef, RelationTuple, Subject, TupleWriter, Tx};
 use plexsphere_wire::{PrincipalId, Timestamp, TokenId};
 use serde_json::json;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::model::ApiTokenText;
-use super::service::TokenCache;
+use super::service::{self, TokenCache};
 use super::store::{self, NewToken};
 use crate::events::EventName;
 use crate::journal::{Actor, Journal};
 use crate::pepper::TokenPepper;
+use crate::sessions::revoke_of_user;
 
 /// No identity provider can produce this issuer, so no sign-in can become this User.
 const ISSUER: &str = "urn:plexsphere:bootstrap";
 const SUBJECT: &str = "bootstrap-admin";
+/// Who closes the door at a start that finds an administrator.
+const DOORKEEPER: Subject = Subject::System(Uuid::from_u128(0x706c_6578_0000_7000_8000_0000_0000_0005));
 
 /// What makes an administrator of a User.
 fn administration(user: PrincipalId) -> RelationTuple {
@@ -35,6 +39,19 @@ pub enum DeliveryFault<E> {
     /// Something broke.
     #[error(transparent)]
     Fault(#[from] Fault),
+}
+
+/// API tokens that a transaction ended, to be forgotten once it has committed.
+#[derive(Debug, Default)]
+#[must_use = "hand it to `forget` after the commit"]
+pub(crate) struct EndedTokens(Vec<TokenId>);
+
+/// Whether a token is to be made for the first administrator.
+enum Vacancy {
+    /// For this one, who may not exist yet.
+    Open(Option<PrincipalId>),
+    /// Somebody administers the platform, or may yet; what the door's closing has ended.
+    Filled(EndedTokens),
 }
 
 /// Makes the first administrator.
@@ -87,9 +104,13 @@ impl FirstAdministrator {
         deliver: impl FnOnce(&Zeroizing<String>) -> Result<(), E> + Send,
     ) -> Result<bool, DeliveryFault<E>> {
         let mut tx = self.db.begin().await?;
-        let Some(user) = self.vacancy(&mut tx, now).await? else {
-            tx.commit().await.map_err(Fault::from)?;
-            return Ok(false);
+        let user = match self.vacancy(&mut tx, &Actor::background(DOORKEEPER, now)).await? {
+            Vacancy::Open(user) => user,
+            Vacancy::Filled(ended) => {
+                tx.commit().await.map_err(Fault::from)?;
+                self.forget(&ended);
+                return Ok(false);
+            }
         };
         let text = self.appoint(&mut tx, user, (env_prefix, ttl), now).await?;
         deliver(&text).map_err(DeliveryFault::Undelivered)?;
@@ -98,17 +119,25 @@ impl FirstAdministrator {
     }
 
     /// Makes a platform administrator of a person, in the caller's transaction. The first administrator's door closes
-    /// for ever: its token ends with the commit.
+    /// for ever: all of its tokens end with the commit, to be forgotten after it.
     ///
     /// # Errors
     /// [`Fault`].
-    pub(crate) async fn succeed(&self, tx: &mut Tx, user: PrincipalId, actor: &Actor) -> Result<(), Fault> {
+    pub(crate) async fn succeed(&self, tx: &mut Tx, user: PrincipalId, actor: &Actor) -> Result<EndedTokens, Fault> {
         if store::is_admin(&mut **tx, user).await? {
-            return Ok(());
+            return Ok(EndedTokens::default());
         }
         self.grant(tx, user, actor.now).await?;
         self.journal.record(tx, actor.record(None, "platform.grant", ObjectRef::platform())).await?;
-        self.vacancy(tx, actor.now).await.map(drop)
+        match self.vacancy(tx, actor).await? {
+            Vacancy::Filled(ended) => Ok(ended),
+            Vacancy::Open(_) => Ok(EndedTokens::default()),
+        }
+    }
+
+    /// To be called when the transaction that ended tokens has committed.
+    pub(crate) fn forget(&self, ended: &EndedTokens) {
+        ended.0.iter().for_each(|token| self.cache.evict(token));
     }
 
     /// Makes a platform administrator of a User.
@@ -117,29 +146,40 @@ impl FirstAdministrator {
         self.tuples.write(tx, None, &[administration(user)]).await
     }
 
-    /// The first administrator, who may not exist yet, if a token is to be made for it.
-    async fn vacancy(&self, tx: &mut Tx, now: Timestamp) -> Result<Option<Option<PrincipalId>>, Fault> {
+    /// Whether a token is to be made. The door closes here when somebody else administers the platform.
+    async fn vacancy(&self, tx: &mut Tx, actor: &Actor) -> Result<Vacancy, Fault> {
         let installation = store::installation(tx).await?;
         if installation.closed {
-            return Ok(None);
+            return Ok(Vacancy::Filled(EndedTokens::default()));
         }
         if store::other_admin(tx, installation.user).await? {
-            store::close(tx, installation.user, now).await?;
-            if let Some(user) = installation.user {
-                self.tuples.remove(tx, None, &[administration(user)]).await?;
-            }
-            if let (Some(user), Some(token)) = (installation.user, installation.token) {
-                store::revoke(tx, token, Subject::User(user), now).await?;
-                self.cache.evict(&token);
-            }
-            return Ok(None);
+            store::close(tx, installation.user, actor.now).await?;
+            let ended = match installation.user {
+                Some(user) => self.dismiss(tx, user, actor).await?,
+                None => EndedTokens::default(),
+            };
+            return Ok(Vacancy::Filled(ended));
         }
         if let Some(token) = installation.token
-            && store::token(&mut **tx, token).await?.is_some_and(|token| token.is_live(now))
+            && store::token(&mut **tx, token).await?.is_some_and(|token| token.is_live(actor.now))
         {
-            return Ok(None);
+            return Ok(Vacancy::Filled(EndedTokens::default()));
         }
-        Ok(Some(installation.user))
+        Ok(Vacancy::Open(installation.user))
+    }
+
+    /// Ends everything by which the first administrator can call.
+    async fn dismiss(&self, tx: &mut Tx, user: PrincipalId, actor: &Actor) -> Result<EndedTokens, Fault> {
+        self.tuples.remove(tx, None, &[administration(user)]).await?;
+        revoke_of_user(tx, user, actor.now).await?;
+        let owner = Subject::User(user);
+        let ended = store::revoke_all(tx, owner, actor.now).await?;
+        for token in &ended {
+            let payload = service::ids(*token, owner);
+            self.journal.announce(tx, actor, None, EventName::ApiTokenRevoked, payload).await?;
+            self.journal.record(tx, actor.record(None, service::REVOKE, service::object(*token))).await?;
+        }
+        Ok(EndedTokens(ended))
     }
 
     /// The text of a token for the first administrator, who is made if need be.

@@ -57,6 +57,13 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
         }
     }
 
+    /// Changes a value that is remembered, and leaves its age: what was not asked again is no younger.
+    pub(crate) fn amend(&self, key: &K, change: impl FnOnce(&mut V)) {
+        if let Some((value, _)) = self.state.lock().entries.get_mut(key) {
+            change(value);
+        }
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&self) {
         let mut state = self.state.lock();

@@ -8,7 +8,7 @@ use plexsphere_kernel::{
 };
 use plexsphere_wire::{DomainId, PrincipalId};
 
-use super::bootstrap::FirstAdministrator;
+use super::bootstrap::{EndedTokens, FirstAdministrator};
 use super::cache::Cache;
 use super::store;
 use crate::journal::{Actor, Journal};
@@ -105,16 +105,18 @@ impl PlatformGrants {
             return Err(GrantRefusal::OfADomain);
         }
         let tuple = RelationTuple::new(ObjectRef::platform(), right.as_str(), object);
-        match (right, to) {
+        let ended = match (right, to) {
             (PlatformRight::Admin, Subject::User(user)) => {
-                self.first_administrator.succeed(&mut tx, user, actor).await?;
+                self.first_administrator.succeed(&mut tx, user, actor).await?
             }
             _ => {
                 self.tuples.write(&mut tx, None, &[tuple]).await?;
                 self.note(&mut tx, actor, None, "platform.grant").await?;
+                EndedTokens::default()
             }
-        }
+        };
         tx.commit().await.map_err(Fault::from)?;
+        self.first_administrator.forget(&ended);
         Ok(())
     }
 

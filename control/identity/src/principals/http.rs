@@ -157,8 +157,7 @@ async fn do_issue(tokens: &ApiTokens, call: &Call) -> Result<Reply, Problem> {
     let request: IssueRequest = call.json()?;
     let principal = call.principal()?;
     check_ref(&request.identity_ref, &principal)?;
-    let own_end = own_end(call)?;
-    let wanted = Wanted { env_prefix: request.env_prefix, ttl_seconds: request.ttl_seconds, own_end };
+    let wanted = Wanted { env_prefix: request.env_prefix, ttl_seconds: request.ttl_seconds, own: own_token(call)? };
     issued(tokens.issue(&Actor::of(call)?, &principal, wanted).await?)
 }
 
@@ -168,10 +167,10 @@ pub(super) fn issued(minted: Minted) -> Result<Reply, Problem> {
     Ok(Reply::json(StatusCode::CREATED, &body)?.no_store())
 }
 
-/// When the token ends that the caller came by, if it came by one.
-pub(super) fn own_end(call: &Call) -> Result<Option<Timestamp>, Problem> {
+/// The token that the caller came by and when its secret ends, if it came by one.
+pub(super) fn own_token(call: &Call) -> Result<Option<(TokenId, Timestamp)>, Problem> {
     Ok(match call.caller()? {
-        Authenticated::Operator { credential: Credential::ApiToken { expires_at, .. }, .. } => Some(*expires_at),
+        Authenticated::Operator { credential: Credential::ApiToken { id, expires_at }, .. } => Some((*id, *expires_at)),
         Authenticated::Operator { .. } | Authenticated::Node(_) => None,
     })
 }
@@ -259,7 +258,7 @@ fn rotate(tokens: &ApiTokens) -> Operation {
 
 async fn do_rotate(tokens: &ApiTokens, call: &Call) -> Result<Reply, Problem> {
     let id = token_id(call)?;
-    rotated(tokens.rotate(&Actor::of(call)?, &call.principal()?, (id, own_end(call)?)).await?)
+    rotated(tokens.rotate(&Actor::of(call)?, &call.principal()?, (id, own_token(call)?.map(|(_, end)| end))).await?)
 }
 
 pub(super) fn rotated(minted: Minted) -> Result<Reply, Problem> {

@@ -134,14 +134,14 @@ impl StoredToken {
         !self.revoked && now < self.expires_at
     }
 
-    /// Whether a secret with this digest opens the token at `now`. Both digests are compared, in constant time each.
-    pub(crate) fn admits(&self, digest: &[u8; 32], now: Timestamp) -> bool {
-        let current: bool = self.digest.as_slice().ct_eq(digest).into();
-        let previous = self.previous.as_ref().is_some_and(|(previous, until)| {
-            let same: bool = previous.as_slice().ct_eq(digest).into();
-            same && now < *until
-        });
-        self.is_live(now) && (current || previous)
+    /// Until when the secret with this digest opens the token; `None` when it does not at `now`. Both digests are compared,
+    /// in constant time each.
+    pub(crate) fn admits(&self, digest: &[u8; 32], now: Timestamp) -> Option<Timestamp> {
+        let same = |kept: &[u8]| bool::from(kept.ct_eq(digest));
+        let current = same(&self.digest);
+        let previous = self.previous.as_ref().filter(|(previous, _)| same(previous)).map(|(_, until)| *until);
+        let ends = if current { Some(self.expires_at) } else { previous.map(|until| until.min(self.expires_at)) };
+        ends.filter(|ends| !self.revoked && now < *ends)
     }
 }
 
@@ -160,6 +160,9 @@ pub enum TokenRefusal {
     /// The token is asked for somebody else.
     #[error("`identity_ref` is not the caller")]
     NotSelf,
+    /// The token that the caller came by ended meanwhile.
+    #[error("the token has ended")]
+    Ended,
     /// There is no such live token of the caller's.
     #[error("there is no such token")]
     NotFound,
@@ -176,6 +179,7 @@ impl TokenRefusal {
             Self::Invalid(_) | Self::TooMany => Code::InvalidApiToken,
             Self::Reference => Code::InvalidIdentityRef,
             Self::NotSelf => Code::IdentityRefNotSelf,
+            Self::Ended => Code::Unauthenticated,
             Self::NotFound => Code::ApiTokenNotFound,
             Self::Fault(_) => Code::Internal,
         }

@@ -14,6 +14,9 @@ use crate::events::EventName;
 use crate::journal::{Actor, Journal};
 use crate::pepper::TokenPepper;
 
+/// The action of audit rows about revoked tokens.
+pub(super) const REVOKE: &str = "api-token.revoke";
+
 pub(crate) type TokenCache = Arc<Cache<TokenId, StoredToken>>;
 
 /// The use cases of API tokens.
@@ -30,8 +33,8 @@ pub struct ApiTokens {
 pub(super) struct Wanted {
     pub(super) env_prefix: String,
     pub(super) ttl_seconds: Option<i64>,
-    /// When the token ends that the caller came by, if it came by one.
-    pub(super) own_end: Option<Timestamp>,
+    /// The token that the caller came by and when its secret ends, if the new one is the caller's own.
+    pub(super) own: Option<(TokenId, Timestamp)>,
 }
 
 impl Wanted {
@@ -62,7 +65,7 @@ pub(super) fn person(owner: Subject) -> ObjectRef {
 }
 
 /// What events say of a token.
-fn ids(token: TokenId, owner: Subject) -> Value {
+pub(super) fn ids(token: TokenId, owner: Subject) -> Value {
     match owner {
         Subject::Service(id) => json!({ "token_id": token, "service_identity_id": id }),
         Subject::User(_) | Subject::Node(_) | Subject::System(_) => {
@@ -72,7 +75,7 @@ fn ids(token: TokenId, owner: Subject) -> Value {
 }
 
 /// The audit object of a token: its id, which opens nothing.
-fn object(token: TokenId) -> ObjectRef {
+pub(super) fn object(token: TokenId) -> ObjectRef {
     ObjectRef { kind: "api_token", id: token.to_string() }
 }
 
@@ -93,11 +96,17 @@ impl ApiTokens {
         let ttl = wanted.check()?;
         let (scope, now) = (owner.scope, actor.now);
         let owner = owner.subject;
-        let expires_at = model::expiry(now, ttl, wanted.own_end);
+        let expires_at = model::expiry(now, ttl, wanted.own.map(|(_, end)| end));
         let text = ApiTokenText::mint(TokenId::mint(now))?;
         let mut tx = self.db.begin().await?;
         if store::count_live(&mut tx, owner, now).await? >= model::MAX_LIVE {
             return Err(TokenRefusal::TooMany);
+        }
+        // A token that was ended while it asked leaves no heir.
+        if let Some((own, _)) = wanted.own
+            && !store::hold_live(&mut tx, own, now).await?
+        {
+            return Err(TokenRefusal::Ended);
         }
         let digest = self.pepper.digest(text.secret());
         let env_prefix = &wanted.env_prefix;
@@ -162,7 +171,7 @@ impl ApiTokens {
         }
         let payload = ids(id, owner);
         self.journal.announce(&mut tx, actor, chain(scope), EventName::ApiTokenRevoked, payload).await?;
-        self.journal.record(&mut tx, actor.record(chain(scope), "api-token.revoke", object(id))).await?;
+        self.journal.record(&mut tx, actor.record(chain(scope), REVOKE, object(id))).await?;
         tx.commit().await.map_err(Fault::from)?;
         self.cache.evict(&id);
         Ok(())

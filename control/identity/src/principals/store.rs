@@ -17,6 +17,8 @@ pub(super) const STATEMENTS: &[&str] = &[
     INSERT_TOKEN,
     ROTATE,
     REVOKE,
+    REVOKE_ALL,
+    HOLD_LIVE,
     TOUCH,
     RETIRE_PREVIOUS,
     PURGE,
@@ -67,6 +69,10 @@ const ROTATE: &str = "UPDATE identity.api_tokens SET previous_digest = digest, p
     expires_at = $4, rotated_at = $5 WHERE id = $1";
 const REVOKE: &str = "UPDATE identity.api_tokens SET revoked_at = $3
     WHERE id = $1 AND (user_id = $2 OR service_identity_id = $2) AND revoked_at IS NULL AND expires_at > $3";
+const REVOKE_ALL: &str = "UPDATE identity.api_tokens SET revoked_at = $2
+    WHERE (user_id = $1 OR service_identity_id = $1) AND revoked_at IS NULL AND expires_at > $2 RETURNING id";
+const HOLD_LIVE: &str = "SELECT id FROM identity.api_tokens
+    WHERE id = $1 AND revoked_at IS NULL AND expires_at > $2 FOR SHARE";
 const TOUCH: &str = "UPDATE identity.api_tokens SET last_used_at = $2
     WHERE id = $1 AND (last_used_at IS NULL OR last_used_at <= $2::timestamptz - interval '60 seconds')";
 const RETIRE_PREVIOUS: &str = "UPDATE identity.api_tokens SET previous_digest = NULL, previous_until = NULL
@@ -228,6 +234,19 @@ pub(super) async fn rotate(
 pub(super) async fn revoke(tx: &mut Tx, id: TokenId, owner: Subject, now: Timestamp) -> Result<bool, Fault> {
     let query = sqlx::query(REVOKE).bind(id.uuid()).bind(owner.uuid()).bind(now.inner());
     Ok(query.execute(&mut **tx).await?.rows_affected() == 1)
+}
+
+/// Ends every live token of an owner; which ones.
+pub(super) async fn revoke_all(tx: &mut Tx, owner: Subject, now: Timestamp) -> Result<Vec<TokenId>, Fault> {
+    let query = sqlx::query_scalar(REVOKE_ALL).bind(owner.uuid()).bind(now.inner());
+    let ended: Vec<Uuid> = query.fetch_all(&mut **tx).await?;
+    Ok(ended.into_iter().map(TokenId::from_uuid).collect())
+}
+
+/// Whether a token lives, which nobody ends until the transaction does.
+pub(super) async fn hold_live(tx: &mut Tx, id: TokenId, now: Timestamp) -> Result<bool, Fault> {
+    let query = sqlx::query(HOLD_LIVE).bind(id.uuid()).bind(now.inner());
+    Ok(query.fetch_optional(&mut **tx).await?.is_some())
 }
 
 pub(super) async fn touch<'e>(db: impl PgExecutor<'e>, id: TokenId, now: Timestamp) -> Result<(), Fault> {

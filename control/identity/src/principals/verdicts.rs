@@ -13,7 +13,7 @@ use plexsphere_wire::Timestamp;
 use plexsphere_wire::nsk::CredentialDigest;
 
 /// How long a verdict is believed without asking. A revocation by another process acts within this time.
-pub(crate) const FRESH: Duration = Duration::from_secs(30);
+pub(crate) const FRESH: Duration = Duration::from_secs(5);
 /// How long a verdict is believed while the database cannot be asked.
 pub(crate) const USABLE: Duration = Duration::from_secs(600);
 /// How long the database is not asked again after it could not be, where memory can answer.
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_fresh_for_half_a_minute_and_usable_for_ten_in_an_outage() {
+    fn a_verdict_is_fresh_for_five_seconds_and_usable_for_ten_minutes_in_an_outage() {
         let (verdicts, (digest, place)) = (Verdicts::new(), key());
         verdicts.put(verdicts.epoch(), digest, place.clone(), now());
         let (fresh, usable) = (now().plus(FRESH), now().plus(USABLE));

@@ -13,13 +13,11 @@ use zeroize::Zeroizing;
 
 use super::model::{AccessToken, AccessTokenText, Bearer, Lifetimes, Session, SessionSecret};
 use super::store::{self, NewRow, NewSession};
+use crate::devices;
 use crate::events::EventName;
 use crate::journal::{Actor, Journal};
 use crate::pepper::TokenPepper;
 use crate::principals::Cache;
-
-/// The environment segment of access tokens; informational.
-const ENV: &str = "prod";
 
 /// What the use cases need.
 struct Parts {
@@ -27,6 +25,8 @@ struct Parts {
     clock: Arc<dyn Clock>,
     journal: Journal,
     pepper: TokenPepper,
+    /// The environment segment of access tokens.
+    env: String,
     sessions: Cache<[u8; 32], Session>,
     tokens: Cache<TokenId, AccessToken>,
 }
@@ -64,12 +64,17 @@ fn scope(domain: Option<DomainId>) -> PrincipalScope {
 }
 
 impl Sessions {
-    pub(crate) fn new(db: Database, clock: Arc<dyn Clock>, journal: Journal, pepper: TokenPepper) -> Self {
+    pub(crate) fn new(
+        db: Database,
+        clock: Arc<dyn Clock>,
+        journal: Journal,
+        (pepper, env): (TokenPepper, String),
+    ) -> Self {
         let (sessions, tokens) = (Cache::new(), Cache::new());
-        Self(Arc::new(Parts { db, clock, journal, pepper, sessions, tokens }))
+        Self(Arc::new(Parts { db, clock, journal, pepper, env, sessions, tokens }))
     }
 
-    /// Opens a session in the caller's transaction. Its id is new whatever the browser held before.
+    /// Opens a session in the caller's transaction, which holds the User. Its id is new whatever the browser held before.
     ///
     /// # Errors
     /// [`Fault`].
@@ -119,12 +124,8 @@ impl Sessions {
         if now.since(session.last_seen_at) < Lifetimes::TOUCH {
             return;
         }
-        let epoch = self.0.sessions.epoch();
         match store::touch(self.0.db.pool(), &session.digest, now).await {
-            Ok(()) => {
-                let touched = Session { last_seen_at: now, ..session.clone() };
-                self.0.sessions.put(epoch, session.digest, touched, now);
-            }
+            Ok(()) => self.0.sessions.amend(&session.digest, |kept| kept.last_seen_at = now),
             Err(fault) => tracing::debug!(cause = ?fault, "the use of a session was not recorded"),
         }
     }
@@ -149,7 +150,7 @@ impl Sessions {
         let (id, digest) = (text.id(), self.0.pepper.digest(text.secret()));
         let row = NewRow { id, digest, bearer, domain, binding, assurance, created_at: now, expires_at };
         store::insert_access(tx, row).await?;
-        Ok((text.render(ENV), expires_at))
+        Ok((text.render(&self.0.env), expires_at))
     }
 
     /// Who calls by an access token.
@@ -184,6 +185,22 @@ impl Sessions {
         Ok(token)
     }
 
+    /// Holds the person of a session in the caller's transaction, and says whether the session was not ended. What was
+    /// remembered of it is not enough for something that outlives it: a sign-out everywhere has ended both, or waits.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(crate) async fn hold(
+        &self,
+        tx: &mut Tx,
+        (cookie, user): (&str, PrincipalId),
+        now: Timestamp,
+    ) -> Result<bool, Fault> {
+        let Some(digest) = SessionSecret::parse(cookie).map(|secret| secret.digest()) else { return Ok(false) };
+        store::lock_user(tx, user).await?;
+        store::session_stands(tx, (&digest, user), now).await
+    }
+
     /// Ends the session of a cookie, if there is one.
     ///
     /// # Errors
@@ -201,7 +218,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends every session of a User, and the access tokens that stem from them. API tokens stay.
+    /// Ends every session of a User, and what stems from them: access tokens, and devices that have not fetched theirs.
+    /// API tokens stay.
     ///
     /// # Errors
     /// [`Fault`].
@@ -212,6 +230,7 @@ impl Sessions {
         };
         let mut tx = self.0.db.begin().await?;
         let ended = store::revoke_of_user(&mut tx, actor.principal_id(), actor.now).await?;
+        devices::deny_of_user(&mut tx, actor.principal_id()).await?;
         self.signed_out(&mut tx, (actor, domain), "identity.sign-out-global", ended).await?;
         tx.commit().await.map_err(Fault::from)?;
         self.forget_all();

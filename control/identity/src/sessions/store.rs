@@ -15,6 +15,8 @@ pub(crate) const STATEMENTS: &[&str] = &[
     SESSION,
     TOUCH,
     REVOKE_SESSION,
+    LOCK_USER,
+    SESSION_STANDS,
     REVOKE_SESSIONS_OF_USER,
     REVOKE_SESSIONS_OF_BINDING,
     PURGE_SESSIONS,
@@ -28,7 +30,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
 const INSERT_SESSION: &str = "INSERT INTO identity.sessions
     (digest, user_id, binding_id, acr, amr, auth_time, created_at, last_seen_at, expires_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)";
-// Two sign-ins at once may leave one session too many for a moment; the next one makes room for both.
+// Whoever opens a session holds its User, so that two sign-ins at once count one after the other.
 const EVICT_OLDEST: &str = "UPDATE identity.sessions SET revoked_at = $2 WHERE digest IN (
     SELECT digest FROM identity.sessions WHERE user_id = $1 AND revoked_at IS NULL
     ORDER BY created_at DESC OFFSET $3)";
@@ -38,6 +40,9 @@ const TOUCH: &str = "UPDATE identity.sessions SET last_seen_at = $2
     WHERE digest = $1 AND last_seen_at <= $2::timestamptz - interval '60 seconds'";
 const REVOKE_SESSION: &str = "UPDATE identity.sessions SET revoked_at = $2
     WHERE digest = $1 AND revoked_at IS NULL RETURNING user_id";
+const LOCK_USER: &str = "SELECT id FROM identity.users WHERE id = $1 FOR NO KEY UPDATE";
+const SESSION_STANDS: &str = "SELECT EXISTS (SELECT FROM identity.sessions WHERE digest = $1 AND user_id = $2
+    AND revoked_at IS NULL AND expires_at > $3)";
 const REVOKE_SESSIONS_OF_USER: &str = "UPDATE identity.sessions SET revoked_at = $2
     WHERE user_id = $1 AND revoked_at IS NULL";
 const REVOKE_SESSIONS_OF_BINDING: &str = "UPDATE identity.sessions SET revoked_at = $2
@@ -151,8 +156,25 @@ pub(super) async fn revoke_session(
     Ok(user.map(PrincipalId::from_uuid))
 }
 
-/// Ends every session and every device token of a User; how many sessions.
-pub(super) async fn revoke_of_user(tx: &mut Tx, user: PrincipalId, now: Timestamp) -> Result<u64, Fault> {
+/// Holds a User until the transaction ends, against another that ends or begins what is theirs.
+pub(crate) async fn lock_user(tx: &mut Tx, user: PrincipalId) -> Result<(), Fault> {
+    sqlx::query(LOCK_USER).bind(user.uuid()).fetch_optional(&mut **tx).await?;
+    Ok(())
+}
+
+/// Whether a session of a User who is held has not been ended.
+pub(super) async fn session_stands(
+    tx: &mut Tx,
+    (digest, user): (&[u8; 32], PrincipalId),
+    now: Timestamp,
+) -> Result<bool, Fault> {
+    let query = sqlx::query_scalar(SESSION_STANDS).bind(digest.as_slice()).bind(user.uuid()).bind(now.inner());
+    Ok(query.fetch_one(&mut **tx).await?)
+}
+
+/// Ends every session and every device token of a User, who is held; how many sessions.
+pub(crate) async fn revoke_of_user(tx: &mut Tx, user: PrincipalId, now: Timestamp) -> Result<u64, Fault> {
+    lock_user(tx, user).await?;
     let query = sqlx::query(REVOKE_SESSIONS_OF_USER).bind(user.uuid()).bind(now.inner());
     let sessions = query.execute(&mut **tx).await?.rows_affected();
     sqlx::query(REVOKE_ACCESS_OF_USER).bind(user.uuid()).bind(now.inner()).execute(&mut **tx).await?;

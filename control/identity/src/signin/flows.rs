@@ -74,7 +74,7 @@ pub(crate) async fn drop_of_binding(tx: &mut Tx, binding: IdpBindingId) -> Resul
     Ok(())
 }
 
-/// Marks an assertion as used until it ends by itself; `false` when it was used before.
+/// Marks an assertion as used until nobody accepts it any more; `false` when it was used before.
 pub(super) async fn use_assertion(tx: &mut Tx, digest: &[u8; 32], until: Timestamp) -> Result<bool, Fault> {
     let query = sqlx::query(USE_ASSERTION).bind(digest.as_slice()).bind(until.inner());
     Ok(query.execute(&mut **tx).await?.rows_affected() == 1)

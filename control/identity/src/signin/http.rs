@@ -225,6 +225,7 @@ fn chooser(sign_ins: &SignIns) -> Operation {
             "The usable ones of a Domain, or the platform's where it owns none; the primary one first. A Domain that \
              does not exist reads as one that owns none.",
         )
+        .throttled()
         .query("domain_id", "Whose.", DomainId::schema())
         .query("scope", "`platform` for those of the platform; it wins over `domain_id`.", ScopeWord::schema())
         .answers::<Choices>(200, "The providers.")

@@ -2,7 +2,8 @@
 
 use plexsphere_kernel::{Assurance, Fault, ObjectRef, Outcome, Subject};
 use plexsphere_oidc::{
-    ClaimMappings, Client, ExpectedSvid, GrantFailure, Secret, SpiffeBundles, SvidFailure, client_credentials,
+    CLOCK_SKEW, ClaimMappings, Client, ExpectedSvid, GrantFailure, Secret, SpiffeBundles, SvidFailure,
+    client_credentials,
 };
 use plexsphere_wire::{Code, DenialReason, DomainId, PrincipalId, Problem, Timestamp};
 use serde_json::json;
@@ -150,7 +151,7 @@ impl Machines {
         granted.map(drop).map_err(MachineRefusal::Grant)
     }
 
-    /// The digest of the assertion's own id and its end, for an assertion that has one.
+    /// The digest of the assertion's own id and until when it is accepted, for an assertion that has one.
     async fn by_svid(
         &self,
         machine: &Machine,
@@ -168,7 +169,7 @@ impl Machines {
         };
         let svid = bundles.verify(assertion.expose(), &expected, now).await.map_err(MachineRefusal::Svid)?;
         let digest = |jti: &str| Sha256::new().chain_update(machine.id.as_bytes()).chain_update(jti).finalize().into();
-        Ok(svid.jti.as_deref().map(|jti| (digest(jti), svid.expires)))
+        Ok(svid.jti.as_deref().map(|jti| (digest(jti), svid.expires.plus(CLOCK_SKEW))))
     }
 
     async fn provider_of(&self, machine: &Machine) -> Result<IdpBinding, MachineRefusal> {

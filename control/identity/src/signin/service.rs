@@ -22,7 +22,7 @@ use crate::bindings::{Bindings, IdpBinding, JitPolicy};
 use crate::events::EventName;
 use crate::groups::Groups;
 use crate::journal::{Actor, Journal};
-use crate::principals::FirstAdministrator;
+use crate::principals::{EndedTokens, FirstAdministrator};
 use crate::sessions::{Opened, Sessions};
 use crate::tenancy::{InvitationAcceptor, Invitee};
 
@@ -205,23 +205,39 @@ impl SignIns {
         let mut tx = self.needs.db.begin().await?;
         let flow = flows::take(&mut tx, &state).await?;
         tx.commit().await.map_err(Fault::from)?;
-        let flow = flow.filter(|_| same_browser(callback.state.expose(), cookie)).ok_or(SignInRefusal::State)?;
-        let result = self.conclude(&flow, (&callback, &state), &actor, now).await;
-        if let Err(refusal) = &result {
-            self.note_refusal(&flow, refusal, &actor(SOMEBODY)).await?;
+        let flow = flow.ok_or(SignInRefusal::State)?;
+        let own = same_browser(callback.state.expose(), cookie);
+        let result = match self.verify(&flow, (&callback, &state, own), now).await {
+            Ok((binding, token)) => {
+                let admitted = self.admit(&flow, (&binding, &token), &actor, now).await;
+                admitted.map_err(|refusal| (refusal, somebody(&token)))
+            }
+            Err(refusal) => Err((refusal, object(flow.binding))),
+        };
+        match result {
+            Ok(opened) => Ok(SignedIn { opened, return_to: flow.return_to }),
+            Err((refusal, about)) => {
+                self.note_refusal(&flow, (&refusal, about), &actor(SOMEBODY)).await?;
+                Err(refusal)
+            }
         }
-        result
     }
 
-    async fn conclude(
+    /// Who came back, as the provider says, and through which binding. Nothing is changed.
+    async fn verify(
         &self,
         flow: &Flow,
-        (callback, state): (&Callback, &[u8; 32]),
-        actor: &(impl Fn(Subject) -> Actor + Send + Sync),
+        (callback, state, own_browser): (&Callback, &[u8; 32], bool),
         now: Timestamp,
-    ) -> Result<SignedIn, SignInRefusal> {
+    ) -> Result<(IdpBinding, IdToken), SignInRefusal> {
+        if !own_browser {
+            return Err(SignInRefusal::State);
+        }
         if now >= flow.expires_at {
             return Err(SignInRefusal::Expired);
+        }
+        if let Some(denied) = callback.denied() {
+            return Err(SignInRefusal::Provider(denied));
         }
         let binding = self.needs.bindings.get(flow.binding).await?;
         let binding = binding.filter(|binding| binding.status.is_usable()).ok_or(SignInRefusal::BindingInactive)?;
@@ -239,13 +255,13 @@ impl SignIns {
             redirect_uri: &self.settings.redirect_uri,
             nonce: &Secret::new(flow.nonce.as_str()),
             verifier: &Secret::new(verifier),
-            required: &required(&binding),
+            // Judged where the person is known, by the binding as it is then.
+            required: &RequiredAssurance::default(),
             mappings: &ClaimMappings::from_map(&binding.settings.claim_mappings),
             authenticated_since: flow.prompted_login.then_some(flow.created_at),
         };
         let token = finish(&self.needs.providers, &pending, callback, now).await.map_err(SignInRefusal::Provider)?;
-        let opened = self.admit(flow, (&binding, &token), actor, now).await?;
-        Ok(SignedIn { opened, return_to: flow.return_to.clone() })
+        Ok((binding, token))
     }
 
     /// Everything that a sign-in changes, in one transaction: User, invitations, Groups, session, ledgers.
@@ -257,6 +273,11 @@ impl SignIns {
         now: Timestamp,
     ) -> Result<Opened, SignInRefusal> {
         let mut tx = self.needs.db.begin().await?;
+        // The provider took its time, and the binding may have been switched off meanwhile.
+        let held = self.needs.bindings.hold(&mut tx, binding.id).await?;
+        let binding = held.filter(|binding| binding.status.is_usable()).ok_or(SignInRefusal::BindingInactive)?;
+        let met = required(&binding).check(token.acr.as_deref(), &token.amr);
+        met.map_err(|unmet| SignInRefusal::Provider(SignInFailure::Assurance(unmet)))?;
         let (user, fresh) = self.user(&mut tx, flow.domain, token, now).await?;
         let actor = actor(Subject::User(user));
         let accepted = self.accept(&mut tx, (flow.domain, user), token, &actor).await?;
@@ -266,9 +287,10 @@ impl SignIns {
         if fresh {
             self.provision(&mut tx, (flow.domain, user), &actor).await?;
         }
-        if flow.domain.is_none() {
-            self.appoint(&mut tx, (user, token), &actor).await?;
-        }
+        let ended = match flow.domain {
+            Some(_) => EndedTokens::default(),
+            None => self.appoint(&mut tx, (user, token), &actor).await?,
+        };
         if let (Some(domain), TokenGroups::Known(values)) = (flow.domain, &token.groups) {
             let values: Vec<String> = values.iter().cloned().collect();
             self.needs.groups.sync(&mut tx, &actor, (domain, binding.id), user, &values).await?;
@@ -280,6 +302,7 @@ impl SignIns {
         let record = actor.record(flow.domain, "identity.sign-in", object(binding.id));
         self.needs.journal.record(&mut tx, record).await?;
         tx.commit().await.map_err(Fault::from)?;
+        self.needs.first_administrator.forget(&ended);
         Ok(opened)
     }
 
@@ -337,18 +360,28 @@ impl SignIns {
     }
 
     /// Makes a platform administrator of a person whom the configuration names.
-    async fn appoint(&self, tx: &mut Tx, (user, token): (PrincipalId, &IdToken), actor: &Actor) -> Result<(), Fault> {
+    async fn appoint(
+        &self,
+        tx: &mut Tx,
+        (user, token): (PrincipalId, &IdToken),
+        actor: &Actor,
+    ) -> Result<EndedTokens, Fault> {
         let named = |(issuer, subject): &(String, String)| *issuer == token.issuer && *subject == token.subject;
         if !self.settings.platform_admins.iter().any(named) {
-            return Ok(());
+            return Ok(EndedTokens::default());
         }
         self.needs.first_administrator.succeed(tx, user, actor).await
     }
 
     /// A refused sign-in leaves a row on the chain of the Domain that was to be entered.
-    async fn note_refusal(&self, flow: &Flow, refusal: &SignInRefusal, actor: &Actor) -> Result<(), Fault> {
+    async fn note_refusal(
+        &self,
+        flow: &Flow,
+        (refusal, about): (&SignInRefusal, ObjectRef),
+        actor: &Actor,
+    ) -> Result<(), Fault> {
         tracing::info!(binding = %flow.binding, code = refusal.code().as_str(), cause = ?refusal, "a sign-in was refused");
-        let mut record = actor.record(flow.domain, "identity.sign-in-denied", object(flow.binding));
+        let mut record = actor.record(flow.domain, "identity.sign-in-denied", about);
         record.outcome = Outcome::Denied(DenialReason::InsufficientRelation);
         self.needs.journal.record_alone(record).await
     }
@@ -386,6 +419,11 @@ fn place(state: &[u8; 32]) -> String {
 
 fn object(binding: IdpBindingId) -> ObjectRef {
     ObjectRef { kind: "idp_binding", id: binding.to_string() }
+}
+
+/// Whom a provider vouched for, who may be no User: the audit log keeps a pseudonym of the name.
+fn somebody(token: &IdToken) -> ObjectRef {
+    ObjectRef { kind: "identity", id: format!("{}|{}", token.issuer, token.subject) }
 }
 
 fn person(user: PrincipalId) -> ObjectRef {

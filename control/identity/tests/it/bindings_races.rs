@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::bindings::{made, of_domain, patch, with};
 use crate::callers::waiting_for_locks;
+use crate::people::{holding, home, meet, switch_off};
 use crate::world::world;
 
 #[tokio::test]
@@ -144,4 +145,17 @@ async fn of_two_bindings_that_come_back_for_one_place_one_does() {
     let mut seen = [a.refusal(), b.refusal()];
     seen.sort_unstable();
     assert_eq!(seen, [(200, ""), (409, "primary_conflict")]);
+}
+
+#[tokio::test]
+async fn of_two_requests_to_switch_a_binding_off_one_does_and_the_other_finds_it_done() {
+    let world = world().await;
+    let (_, binding) = home(&world).await;
+    let holder = holding(&world, "SELECT id FROM identity.idp_bindings FOR UPDATE").await;
+    let (one, two) = meet(&world, holder, switch_off(&world, &binding), switch_off(&world, &binding)).await;
+    assert_eq!((one.status.as_u16(), two.status.as_u16()), (200, 200));
+    assert_eq!(one.body, two.body);
+    let changes = "SELECT count(*) FROM kernel.outbox WHERE event_name = 'identity.IdPBindingStatusChanged'";
+    assert_eq!(world.count(changes).await, 1);
+    assert_eq!(world.count("SELECT version FROM identity.idp_bindings").await, 2);
 }

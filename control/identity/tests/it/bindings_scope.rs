@@ -29,6 +29,11 @@ async fn a_caller_sees_the_bindings_of_owners_that_it_may_read_and_cannot_probe_
     }
     let twice = call("GET", format!("/v1/admin/idp?domain_id={own}&domain_id={own}"), None).await;
     assert_eq!(twice.refusal(), (403, "permission_denied"));
+    // Where the caller belongs: two lists, and a refusal for each text that is no id, with what stands twice.
+    let lists = world.rows("idp-binding.list").await;
+    let here = ("domain".to_owned(), own.clone(), own.parse().unwrap());
+    assert!(lists.iter().all(|row| *row == here), "{lists:?}");
+    assert_eq!(lists.len(), 2 + 5);
 
     assert_eq!(call("GET", format!("/v1/admin/idp/{mine}"), None).await.status, 200);
     let mut bodies = Vec::new();

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use plexsphere_audit::{AuditKey, PgAuditLog};
+use plexsphere_audit::{AuditKey, PLATFORM_ANCHOR, PgAuditLog};
 use plexsphere_identity::{Actor, GrantRefusal, PlatformGrants, PlatformRight, TokenPepper};
 use plexsphere_kernel::{Clock, Subject};
 use plexsphere_wire::{DomainId, PrincipalId};
+use serde_json::json;
 use uuid::Uuid;
 
+use crate::people::{holding, meet};
 use crate::tuples::{RecordedTuples, tuples_on};
 use crate::world::{World, world};
 
@@ -55,6 +57,40 @@ async fn a_second_administrator_ends_the_bootstrap_token_and_the_last_one_stays(
     let tuples = tuples_on(&world.database.pool(), "platform:plexsphere").await;
     assert_eq!(tuples.len(), 1, "{tuples:?}");
     assert!(tuples[0].contains(&bob.uuid().to_string()), "{tuples:?}");
+}
+
+#[tokio::test]
+async fn a_second_administrator_ends_every_token_that_the_first_made_for_itself() {
+    let world = world().await;
+    let (grants, actor) = grants(&world).await;
+    let me = world.get("/v1/auth/whoami").await.text("subject");
+    let body = json!({ "identity_ref": format!("user:{me}"), "env_prefix": "dev", "ttl_seconds": 86_400 });
+    let spare = world.post("/v1/auth/tokens", body).await.text("plaintext");
+    grants.grant(&actor, PlatformRight::Admin, person(&world, None, "ada").await).await.unwrap();
+    world.clock.advance(std::time::Duration::from_secs(5));
+    for token in [&world.admin, &spare] {
+        assert_eq!(world.call_as(token, "GET", "/v1/auth/whoami", None).await.refusal(), (401, "unauthenticated"));
+    }
+    let chains: Vec<Uuid> = world.rows("api-token.revoke").await.into_iter().map(|(.., chain)| chain).collect();
+    assert_eq!(chains, [PLATFORM_ANCHOR; 2]);
+    let told = "SELECT count(*) FROM kernel.outbox WHERE event_name = 'identity.APITokenRevoked'";
+    assert_eq!(world.count(told).await, 2);
+}
+
+#[tokio::test]
+async fn a_token_that_ends_while_it_asks_for_another_leaves_none() {
+    let world = world().await;
+    let (grants, actor) = grants(&world).await;
+    let me = world.get("/v1/auth/whoami").await.text("subject");
+    let ada = person(&world, None, "ada").await;
+    let body = json!({ "identity_ref": format!("user:{me}"), "env_prefix": "dev" });
+    let holder =
+        holding(&world, "SELECT id FROM identity.users WHERE display_name = 'bootstrap-admin' FOR UPDATE").await;
+    let granting = grants.grant(&actor, PlatformRight::Admin, ada);
+    let (granted, issued) = meet(&world, holder, granting, world.post("/v1/auth/tokens", body)).await;
+    granted.unwrap();
+    assert_eq!(issued.refusal(), (401, "unauthenticated"));
+    assert_eq!(world.count("SELECT count(*) FROM identity.api_tokens WHERE revoked_at IS NULL").await, 0);
 }
 
 #[tokio::test]
