@@ -46,6 +46,18 @@ async fn a_poll_behind_a_sign_out_everywhere_is_denied() {
 }
 
 #[tokio::test]
+async fn an_approval_under_way_is_taken_back_by_a_sign_out_everywhere() {
+    let world = world().await;
+    let (domain, binding) = home(&world).await;
+    let ada = person(&world, &domain, &binding).await;
+    let (code, user_code) = device(&world, &domain).await;
+    let holder = holding(&world, USERS).await;
+    let (lent, out) = meet(&world, holder, ada.approve(&world, &user_code), ada.sign_out_everywhere(&world)).await;
+    assert_eq!((lent.status.as_u16(), out.status.as_u16()), (200, 204));
+    assert_eq!(poll(&world, &code).await.refusal(), (400, "access_denied"));
+}
+
+#[tokio::test]
 async fn an_approval_behind_a_sign_out_everywhere_lends_nothing() {
     let world = world().await;
     let (domain, binding) = home(&world).await;

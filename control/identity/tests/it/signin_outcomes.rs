@@ -9,8 +9,8 @@ use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 use uuid::Uuid;
 
-use crate::bindings::made;
-use crate::people::{holding, home, meet, session, switch_off};
+use crate::bindings::{made, of_platform};
+use crate::people::{holding, home, meet, session, switch_off, whoami};
 use crate::world::{Answer, World, world, world_with};
 
 const CALLBACK: &str = "https://plexsphere.test/v1/auth/callback";
@@ -88,6 +88,7 @@ async fn scene(changes: Value) -> Option<Scene> {
     let mut world = world_with(|config| {
         config.allow_insecure_idp = true;
         config.public_base_url = "https://plexsphere.test".to_owned();
+        config.platform_admins = vec![(provider.issuer(), "ada".to_owned())];
     })
     .await;
     world.clock.set(SystemClock.now());
@@ -111,7 +112,10 @@ async fn scene(changes: Value) -> Option<Scene> {
 impl Scene {
     /// Where the provider sends Ada's browser back to, and the cookie of the sign-in.
     async fn through(&self) -> (String, String) {
-        let body = json!({ "domain_id": self.domain });
+        self.through_by(json!({ "domain_id": self.domain })).await
+    }
+
+    async fn through_by(&self, body: Value) -> (String, String) {
         let begun = self.world.call_as("", "POST", "/v1/auth/sign-in", Some(body)).await;
         assert_eq!(begun.status, 200, "{}", begun.body);
         let back = self.provider.browser().sign_in(&begun.text("authorization_url"), "ada").await;
@@ -122,6 +126,23 @@ impl Scene {
         let (query, login) = self.through().await;
         callback(&self.world, &query, &login).await
     }
+}
+
+#[tokio::test]
+async fn a_sign_in_of_a_named_administrator_ends_every_token_of_the_first_one_at_once() {
+    let Some(scene) = scene(json!({})).await else { return };
+    let world = &scene.world;
+    let mut platform = of_platform(&scene.provider.issuer());
+    platform["discovery_url"] = json!(scene.provider.discovery_url());
+    let binding = made(world, platform).await;
+    let me = world.get("/v1/auth/whoami").await.text("subject");
+    let body = json!({ "identity_ref": format!("user:{me}"), "env_prefix": "dev", "ttl_seconds": 3_600 });
+    let spare = world.post("/v1/auth/tokens", body).await.text("plaintext");
+    assert_eq!(whoami(world, &spare).await, 200);
+    let (query, login) = scene.through_by(json!({ "idp_binding_id": binding })).await;
+    let back = callback(world, &query, &login).await;
+    assert_eq!(back.status, 303, "{}", back.body);
+    assert_eq!((whoami(world, &world.admin).await, whoami(world, &spare).await), (401, 401));
 }
 
 async fn live_sessions(world: &World) -> i64 {
