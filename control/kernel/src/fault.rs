@@ -2,8 +2,9 @@
 
 use plexsphere_wire::{Code, Problem};
 
-/// Something broke. The cause goes to the log; the caller reads a constant sentence.
-#[derive(Debug, thiserror::Error)]
+/// Something broke. The cause goes to the log; the caller reads a constant sentence. `Debug` is what is logged: of what the
+/// database refuses it shows what names the rule, never the row that broke it.
+#[derive(thiserror::Error)]
 pub enum Fault {
     /// The database refused or did not answer.
     #[error("database fault")]
@@ -20,6 +21,25 @@ pub enum Fault {
     /// An invariant that only code can break.
     #[error("broken invariant: {0}")]
     Invariant(&'static str),
+}
+
+impl std::fmt::Debug for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Database(sqlx::Error::Database(refusal)) => f
+                .debug_struct("Database")
+                .field("sqlstate", &refusal.code())
+                .field("message", &refusal.message())
+                .field("table", &refusal.table())
+                .field("constraint", &refusal.constraint())
+                .finish(),
+            Self::Database(error) => f.debug_tuple("Database").field(error).finish(),
+            Self::Bus(cause) => f.debug_tuple("Bus").field(cause).finish(),
+            Self::Custody(cause) => f.debug_tuple("Custody").field(cause).finish(),
+            Self::Signer(cause) => f.debug_tuple("Signer").field(cause).finish(),
+            Self::Invariant(what) => f.debug_tuple("Invariant").field(what).finish(),
+        }
+    }
 }
 
 impl Fault {
