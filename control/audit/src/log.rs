@@ -132,10 +132,6 @@ impl AuditLog for PgAuditLog {
         self.announce(tx, &chains).await
     }
 
-    async fn record_alone(&self, record: AuditRecord) -> Result<(), Fault> {
-        self.record_decision(record, CaveatNames::default()).await
-    }
-
     async fn record_decision(&self, record: AuditRecord, caveats: CaveatNames) -> Result<(), Fault> {
         let mut tx = self.db.begin().await?;
         self.enlist(&mut tx, Enlistment { caveats, ..record.into() }).await?;

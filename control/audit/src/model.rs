@@ -18,6 +18,10 @@ const MAX_USER_AGENT_BYTES: usize = 256;
 const MAX_OBJECT_ID_BYTES: usize = 256;
 /// Object types that are persons: their ids are replaced by pseudonyms, for an id in hashed bytes cannot be erased.
 const PERSONS: [&str; 2] = ["user", "identity"];
+/// Object types that callers name in paths. Only an id is written of what they say: other text could name a person.
+const ADDRESSED: [&str; 5] = ["domain", "project", "resource", "node", "group"];
+/// Stands for what a caller gave as an id and is none.
+const MALFORMED: &str = "malformed";
 
 /// Actions that begin a chain. A fresh chain's first row is one of them, whatever was enlisted around it.
 pub(crate) const GENESIS_ACTIONS: [&str; 2] = [CREATE_DOMAIN, "platform.bootstrap"];
@@ -88,12 +92,16 @@ impl From<AuditIntake> for Enlistment {
     }
 }
 
-/// A Domain's creation is the first row of its own chain, wherever its maker belongs; a refused one has no chain yet.
+/// A Domain's creation is the first row of its own chain, wherever its maker belongs; a refused one has no chain of its own
+/// and stands on the platform's.
 fn residence(record: &AuditRecord) -> Uuid {
-    let created =
-        record.relation == CREATE_DOMAIN && record.outcome == Outcome::Granted && record.object.kind == "domain";
-    let own = if created { record.object.id.parse::<DomainId>().ok() } else { None };
-    anchor(own.or(record.domain))
+    if record.relation != CREATE_DOMAIN || record.object.kind != "domain" {
+        return anchor(record.domain);
+    }
+    match record.outcome {
+        Outcome::Granted => anchor(record.object.id.parse::<DomainId>().ok().or(record.domain)),
+        Outcome::Denied(_) => PLATFORM_ANCHOR,
+    }
 }
 
 const fn reason_word(reason: DenialReason) -> &'static str {
@@ -118,6 +126,8 @@ impl Enlistment {
                 Err(_) => pepper.pseudonym_of_name(&self.object_id),
             };
             self.object_id = data_encoding::HEXLOWER.encode(&pseudonym);
+        } else if ADDRESSED.contains(&self.object_type.as_str()) && self.object_id.parse::<Uuid>().is_err() {
+            MALFORMED.clone_into(&mut self.object_id);
         }
         cut(&mut self.object_id, MAX_OBJECT_ID_BYTES);
         // The store takes no NUL in texts, and a caller chooses these.
@@ -200,6 +210,8 @@ mod tests {
         assert_eq!(settled.context.user_agent.unwrap().len(), 256);
         let node = enlistment("node", &person.to_string()).settle(&pepper).unwrap();
         assert_eq!(node.object_id, person.to_string());
+        let named = enlistment("node", "alice@example.com").settle(&pepper).unwrap();
+        assert_eq!(named.object_id, "malformed");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The audit log as the gates see it: it files a refusal where it belongs.
 //!
 //! A gate knows who was refused and on what, not in whose Domain that lies. A refusal on an object of a Domain stands on
-//! that Domain's chain, whoever was refused; one on an object that nobody has stands where the gate says.
+//! that Domain's chain, whoever was refused; one on the platform, or on a Domain that does not exist, on the platform's; one on
+//! any other object that nobody has stands where the gate says.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use plexsphere_kernel::audit::CaveatNames;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::{AuditLog, AuditRecord, Database, Fault, ObjectRef, Outcome, Subject, Tx};
 use plexsphere_wire::DomainId;
@@ -30,18 +32,20 @@ pub(crate) struct Denials {
 }
 
 impl Denials {
-    async fn home_of(&self, object: &ObjectRef) -> Result<Option<DomainId>, Fault> {
+    /// The chain of a refusal on `object`; `said` is where the gate would put it.
+    async fn home_of(&self, object: &ObjectRef, said: Option<DomainId>) -> Result<Option<DomainId>, Fault> {
+        let said = if matches!(object.kind, "platform" | "domain") { None } else { said };
         let statement = match object.kind {
             "domain" => OF_DOMAIN,
             "project" => OF_PROJECT,
             "resource" => OF_RESOURCE,
             "node" => OF_NODE,
             "group" => OF_GROUP,
-            _ => return Ok(None),
+            _ => return Ok(said),
         };
-        let Ok(id) = object.id.parse::<Uuid>() else { return Ok(None) };
+        let Ok(id) = object.id.parse::<Uuid>() else { return Ok(said) };
         let domain: Option<Uuid> = sqlx::query_scalar(statement).bind(id).fetch_optional(self.db.pool()).await?;
-        Ok(domain.map(DomainId::from_uuid))
+        Ok(domain.map(DomainId::from_uuid).or(said))
     }
 }
 
@@ -55,9 +59,9 @@ impl AuditLog for Denials {
         self.audit.record_many(tx, records).await
     }
 
-    async fn record_alone(&self, mut record: AuditRecord) -> Result<(), Fault> {
+    async fn record_decision(&self, mut record: AuditRecord, caveats: CaveatNames) -> Result<(), Fault> {
         if record.outcome == Outcome::Granted {
-            return self.audit.record_alone(record).await;
+            return self.audit.record_decision(record, caveats).await;
         }
         if let (Subject::Node(node), "node") = (record.subject, record.object.kind) {
             // A key on the path of another Node is refused as a credential is: what the gate would ask of an operator
@@ -68,9 +72,7 @@ impl AuditLog for Denials {
             }
             record.relation = AUTHENTICATE.to_owned();
         }
-        if let Some(domain) = self.home_of(&record.object).await? {
-            record.domain = Some(domain);
-        }
-        self.audit.record_alone(record).await
+        record.domain = self.home_of(&record.object, record.domain).await?;
+        self.audit.record_decision(record, caveats).await
     }
 }

@@ -109,13 +109,13 @@ pub trait AuditLog: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Fault`] when the row cannot be written.
-    async fn record_alone(&self, record: AuditRecord) -> Result<(), Fault>;
+    async fn record_alone(&self, record: AuditRecord) -> Result<(), Fault> {
+        self.record_decision(record, CaveatNames::default()).await
+    }
 
-    /// As [`Self::record_alone`], with the caveats that the decision looked at. A log that keeps none drops them.
+    /// As [`Self::record_alone`], with the caveats that the decision looked at.
     ///
     /// # Errors
     /// [`Fault`] when the row cannot be written.
-    async fn record_decision(&self, record: AuditRecord, _caveats: CaveatNames) -> Result<(), Fault> {
-        self.record_alone(record).await
-    }
+    async fn record_decision(&self, record: AuditRecord, caveats: CaveatNames) -> Result<(), Fault>;
 }

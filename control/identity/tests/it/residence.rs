@@ -5,6 +5,8 @@ use uuid::Uuid;
 
 use crate::enrolment::bearer;
 use crate::tenancy::stranger;
+use crate::tenancy_engine::{governed, token_of};
+use crate::tenancy_rig::person;
 use crate::world::world;
 
 const NOBODY: &str = "0190a8b8-a0c0-7a0a-8a0a-a0a0a0a0a0a3";
@@ -40,6 +42,35 @@ async fn a_refusal_stands_on_the_chain_of_the_domain_that_it_concerns() {
     // What nobody has lies in no Domain.
     world.call_as(&stranger, "GET", &format!("/v1/domains/{NOBODY}"), None).await;
     assert!(world.rows("read").await.contains(&("domain".into(), NOBODY.into(), PLATFORM)));
+}
+
+/// Where a caller belongs says nothing of where a refusal belongs.
+#[tokio::test]
+async fn what_the_platform_refuses_a_caller_of_a_domain_stands_on_its_own_chain() {
+    let world = governed().await;
+    let domain = world.domain("acme", "10.0.0.0/8").await;
+    let other = world.domain("other", "11.0.0.0/8").await;
+    let token = token_of(&world, person(&world, &domain, "ada", 0).await).await;
+    let create = json!({ "name": "x", "slug": "x", "mesh_cidr": "12.0.0.0/8" });
+    for (method, path, body) in [
+        ("POST", "/v1/domains".to_owned(), Some(create)),
+        ("GET", format!("/v1/domains/{NOBODY}"), None),
+        ("GET", format!("/v1/domains/{other}"), None),
+        ("GET", format!("/v1/domains/{domain}"), None),
+    ] {
+        let answer = world.call_as(&token, method, &path, body).await;
+        assert_eq!(answer.status, 403, "{path}");
+    }
+    let denied: Vec<(String, Uuid)> = sqlx::query_as(
+        "SELECT object_id, chain FROM audit.pending WHERE reason <> 'granted' AND object_type IN ('platform', 'domain') ORDER BY n",
+    )
+    .fetch_all(&world.database.pool())
+    .await
+    .unwrap();
+    let on = |object: &str, chain: Uuid| (object.to_owned(), chain);
+    let (own, foreign) = (domain.parse().unwrap(), other.parse().unwrap());
+    let expected = [on("plexsphere", PLATFORM), on(NOBODY, PLATFORM), on(&other, foreign), on(&domain, own)];
+    assert_eq!(denied, expected);
 }
 
 #[tokio::test]

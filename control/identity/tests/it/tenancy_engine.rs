@@ -137,6 +137,9 @@ async fn what_an_invitation_promised_holds_after_the_sign_in_and_not_before() {
     grant(&world, &domain, ada, viewer("2020-01-01T00:00:00Z")).await;
     let refused = see(format!("/v1/projects/{project}")).await;
     assert_eq!((refused.refusal().0, refused.body["reason"].as_str()), (403, Some("caveat_violation")));
+    let kept = "SELECT count(*) FROM audit.pending
+        WHERE reason = 'caveat_violation' AND caveat_names LIKE '%\"not_after\"%' AND caveat_names NOT LIKE '%2020%'";
+    assert_eq!(world.count(kept).await, 1, "the row names the condition and no value of it");
     grant(&world, &domain, ada, viewer("2100-01-01T00:00:00Z")).await;
     assert_eq!(see(format!("/v1/projects/{project}")).await.status, 200);
 

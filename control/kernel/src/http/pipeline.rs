@@ -1,6 +1,7 @@
 //! The gates, in their one order: transport → throttle → authentication → forged requests → own Node → path ids →
 //! authorisation → body → handler. Each answers before the next one runs.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub const SESSION_COOKIE: &str = "plexsphere_session";
 
 /// How long a handler may take.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// The longest `User-Agent` that is kept, in bytes.
+const MAX_USER_AGENT_BYTES: usize = 256;
 
 const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 const API_VERSION: HeaderName = HeaderName::from_static("x-plexsphere-api-version");
@@ -362,14 +365,13 @@ fn correlation_id(headers: &HeaderMap, clock: &dyn Clock) -> CorrelationId {
 
 /// The internal listener is reached by edges only, which replace `X-Forwarded-For` with the address they saw.
 fn client(headers: &HeaderMap) -> ClientInfo {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    // Headers may hold any byte above 0x7f, and what they say is kept all the same.
+    let text = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let address = |hops: &str| hops.rsplit(',').next().and_then(|hop| hop.trim().parse::<IpAddr>().ok());
     ClientInfo {
-        ip: text("x-forwarded-for").and_then(|hops| hops.rsplit(',').next()).map(|hop| hop.trim().to_owned()),
+        ip: text("x-forwarded-for").and_then(|hops| address(&hops)).map(|ip| ip.to_string()),
         user_agent: text("user-agent").map(|agent| {
-            let mut end = agent.len().min(256);
-            while !agent.is_char_boundary(end) {
-                end -= 1;
-            }
+            let end = agent.floor_char_boundary(MAX_USER_AGENT_BYTES);
             agent.get(..end).unwrap_or("").to_owned()
         }),
     }

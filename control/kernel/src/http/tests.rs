@@ -83,10 +83,6 @@ impl AuditLog for Rows {
         Ok(())
     }
 
-    async fn record_alone(&self, record: AuditRecord) -> Result<(), Fault> {
-        self.record_decision(record, CaveatNames::default()).await
-    }
-
     async fn record_decision(&self, _: AuditRecord, caveats: CaveatNames) -> Result<(), Fault> {
         self.0.lock().push(caveats);
         Ok(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ed25519_dalek::{Signer as _, SigningKey};
 use parking_lot::Mutex;
+use plexsphere_kernel::audit::CaveatNames;
 use plexsphere_kernel::relay::{OutboxSweeper, Relay, RelayParts};
 use plexsphere_kernel::tasks::{TaskHandle, Tasks, TasksContext};
 use plexsphere_kernel::{
@@ -76,7 +77,7 @@ impl AuditLog for Kept {
         Ok(())
     }
 
-    async fn record_alone(&self, record: AuditRecord) -> Result<(), Fault> {
+    async fn record_decision(&self, record: AuditRecord, _: CaveatNames) -> Result<(), Fault> {
         self.0.lock().push(record);
         Ok(())
     }

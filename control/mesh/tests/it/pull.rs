@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use plexsphere_kernel::audit::CaveatNames;
 use plexsphere_kernel::authz::AuthzUnavailable;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
@@ -214,7 +215,7 @@ impl AuditLog for Callers {
         Ok(())
     }
 
-    async fn record_alone(&self, _: AuditRecord) -> Result<(), Fault> {
+    async fn record_decision(&self, _: AuditRecord, _: CaveatNames) -> Result<(), Fault> {
         Ok(())
     }
 }

@@ -55,10 +55,6 @@ impl AuditLog for Ledger {
         self.record_alone(record).await
     }
 
-    async fn record_alone(&self, record: AuditRecord) -> Result<(), Fault> {
-        self.record_decision(record, CaveatNames::default()).await
-    }
-
     async fn record_decision(&self, record: AuditRecord, caveats: CaveatNames) -> Result<(), Fault> {
         self.0.lock().push((record, caveats));
         Ok(())

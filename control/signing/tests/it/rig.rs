@@ -3,6 +3,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use plexsphere_kernel::audit::CaveatNames;
 use plexsphere_kernel::seams::SigningKeys as _;
 use plexsphere_kernel::{
     AuditLog, AuditRecord, Clock, Database, EnvelopeSigner as _, Fault, KekRing, Probes, Subject, SystemClock, Tx,
@@ -27,10 +28,10 @@ pub struct Kept(pub std::sync::Mutex<Vec<String>>);
 #[async_trait]
 impl AuditLog for Kept {
     async fn record(&self, _: &mut Tx, record: AuditRecord) -> Result<(), Fault> {
-        self.record_alone(record).await
+        self.record_decision(record, CaveatNames::default()).await
     }
 
-    async fn record_alone(&self, record: AuditRecord) -> Result<(), Fault> {
+    async fn record_decision(&self, record: AuditRecord, _: CaveatNames) -> Result<(), Fault> {
         self.0.lock().unwrap().push(record.relation);
         Ok(())
     }
