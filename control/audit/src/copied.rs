@@ -87,7 +87,8 @@ fn next(bytes: &[u8]) -> Result<Next<'_>, Fault> {
     let mut fields: Fields<'_> = [&[]; COLUMNS];
     for field in &mut fields {
         let Some((length, behind)) = rest.split_first_chunk::<4>() else { return Ok(Next::Incomplete) };
-        let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| MALFORMED)?;
+        // NULL has no length and stands nowhere in an entry: read as nothing, it fits no canonical bytes.
+        let length = usize::try_from(i32::from_be_bytes(*length).max(0)).map_err(|_| MALFORMED)?;
         let Some((value, behind)) = behind.split_at_checked(length) else { return Ok(Next::Incomplete) };
         (*field, rest) = (value, behind);
     }
@@ -122,8 +123,11 @@ fn stored<'a>(chain: Uuid, fields: &Fields<'a>) -> Result<Stored<'a>, Fault> {
         caveat_names: text(caveat_names)?,
         correlation_id: text(correlation_id)?,
         ctx,
-        occurred_at: long(occurred_at)?.saturating_add(EPOCH_MICROS),
-        repeated: i32::from_be_bytes(repeated.try_into().map_err(|_| MALFORMED)?),
+        occurred_at: if occurred_at.is_empty() { i64::MIN } else { long(occurred_at)?.saturating_add(EPOCH_MICROS) },
+        repeated: match repeated {
+            [] => -1,
+            bytes => i32::from_be_bytes(bytes.try_into().map_err(|_| MALFORMED)?),
+        },
     };
     Ok(Stored { row, prev_hash, entry_hash, canonical })
 }

@@ -1,5 +1,6 @@
 //! Erasing an identity from one chain.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use plexsphere_kernel::audit::{CaveatNames, RequestContext};
@@ -10,10 +11,15 @@ use uuid::Uuid;
 
 use crate::chain::Hash;
 use crate::log::PgAuditLog;
-use crate::model::{Enlistment, PLATFORM_ANCHOR};
+use crate::model::{Enlistment, GENESIS_ACTIONS, PLATFORM_ANCHOR};
 use crate::sequencer::append;
 use crate::store::chains;
 use crate::store::pending::{self, Taken};
+
+/// Entries whose contexts are dropped in one transaction: far below what a statement has time for, also on a slow disk.
+const STRETCH: i64 = 5_000;
+/// Waiting rows that are chained before the erasure of a chain that has not begun.
+const FIRST: i64 = 5_000;
 
 /// Who erases whom, from which chain.
 #[derive(Clone, Debug)]
@@ -43,31 +49,49 @@ pub struct Erased {
 
 /// Erases identities.
 #[derive(Clone)]
-pub struct Eraser(Arc<PgAuditLog>);
+pub struct Eraser {
+    log: Arc<PgAuditLog>,
+    stretch: i64,
+}
 
 impl Eraser {
     /// An eraser over the log.
     #[must_use]
     pub(crate) const fn new(log: Arc<PgAuditLog>) -> Self {
-        Self(log)
+        Self { log, stretch: STRETCH }
+    }
+
+    /// As it is, with that many entries in one transaction.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn by(self, stretch: i64) -> Self {
+        Self { stretch, ..self }
     }
 
     /// In one transaction that holds the chain's head: the mapping becomes a tombstone, what is personal about the
-    /// identity's rows goes, and a row says who asked for it. No entry changes. An identity that never appeared is erased
-    /// the same way, and so is one that was erased before.
+    /// identity's waiting rows and its first entries goes, and a row says who asked for it. Then, without the head and some
+    /// at a time, what is personal about its other entries up to there. No entry changes. An identity that never appeared
+    /// is erased the same way, and so is one that was erased before.
     ///
     /// # Errors
-    /// [`Fault`]; nothing is erased then.
+    /// [`Fault`]. Behind the first transaction a part may be erased then, and a repetition goes on with the rest.
     pub async fn erase(&self, erasure: Erasure) -> Result<Erased, Fault> {
         let Erasure { chain, identity, now, .. } = erasure;
-        let pseudonym = self.0.pepper(chain).pseudonym(identity);
-        let mut tx = self.0.db().begin().await?;
+        let pseudonym = self.log.pepper(chain).pseudonym(identity);
+        let mut tx = self.log.db().begin().await?;
         let locked = chains::lock(&mut tx, chain).await?;
         chains::bury(&mut tx, chain, &pseudonym, now.inner()).await?;
         pending::clear(&mut tx, chain, &pseudonym).await?;
-        let own = self.own_row(erasure, &pseudonym)?;
-        let subjects: Vec<_> = own.subject_id.map(|id| (own.subject, id)).into_iter().collect();
-        append(&mut tx, chain, &locked, vec![own], &subjects).await?;
+        let through = locked.head.seq;
+        let mut last = chains::drop_contexts(&mut tx, (chain, &pseudonym), (0, through), self.stretch).await?;
+        let mut rows = match through {
+            // The chain begins with what began it, not with this.
+            0 => pending::take_first(&mut tx, chain, FIRST, &GENESIS_ACTIONS).await?,
+            _ => Vec::new(),
+        };
+        rows.push(self.own_row(erasure, &pseudonym)?);
+        let subjects: BTreeSet<_> = rows.iter().filter_map(|row| Some((row.subject, row.subject_id?))).collect();
+        append(&mut tx, chain, &locked, rows, &subjects.into_iter().collect::<Vec<_>>()).await?;
         let event = Event {
             domain: (chain != PLATFORM_ANCHOR).then(|| DomainId::from_uuid(chain)),
             context: "audit",
@@ -77,6 +101,11 @@ impl Eraser {
         };
         Outbox.append(&mut tx, event, now).await?;
         tx.commit().await?;
+        while let Some(after) = last {
+            let mut tx = self.log.db().begin().await?;
+            last = chains::drop_contexts(&mut tx, (chain, &pseudonym), (after, through), self.stretch).await?;
+            tx.commit().await?;
+        }
         Ok(Erased { pseudonym, at: now })
     }
 
@@ -94,7 +123,7 @@ impl Eraser {
             repeated: 0,
             caveats: CaveatNames::default(),
         };
-        let (id, row, veil) = self.0.veiled(own)?;
+        let (id, row, veil) = self.log.veiled(own)?;
         // Who erases themselves leaves nothing behind either.
         let keep = veil.pseudonym != *erased;
         let caveat_names = row.caveat_names();

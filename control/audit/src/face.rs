@@ -48,6 +48,7 @@ impl Audit {
             cursors: http::cursors(cursor_key),
             domains,
             log,
+            metrics: metrics.clone(),
         };
         Self { surface: Arc::new(surface), mirror, metrics }
     }

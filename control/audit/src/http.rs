@@ -16,12 +16,13 @@ use uuid::Uuid;
 use self::cursor::{ChainCursors, Place};
 use self::schemas::{
     AuditChainVerifyRequest, AuditChainVerifyResult, AuditEntry, AuditEntryList, AuditEntryProof,
-    AuditEraseIdentityRequest, AuditEraseIdentityResponse,
+    AuditEraseIdentityRequest, AuditEraseIdentityResponse, AuditReason,
 };
 use crate::erasing::{Eraser, Erasure};
 use crate::log::{PgAuditLog, VISIBILITY};
+use crate::metrics::Metrics;
 use crate::model::anchor;
-use crate::store::reading;
+use crate::store::reading::{self, Entry};
 use crate::verifying::{ChainVerifier, Range, VerifyRefusal};
 
 pub use self::cursor::CursorKey;
@@ -37,6 +38,7 @@ pub(crate) struct Surface {
     pub(crate) eraser: Eraser,
     pub(crate) domains: Arc<dyn DomainEntries>,
     pub(crate) cursors: ChainCursors,
+    pub(crate) metrics: Metrics,
 }
 
 /// The two faces of each operation.
@@ -141,7 +143,8 @@ async fn do_list(surface: &Surface, scope: Scope, call: &Call) -> Result<Reply, 
         Some(last) if full => Some(surface.cursors.next(last.seq, &place)?),
         _ => None,
     };
-    let items = entries.into_iter().map(|entry| AuditEntry::of(scope.chain, entry)).collect();
+    let items =
+        entries.into_iter().map(|entry| AuditEntry::of(scope.chain, surface.judged(scope.chain, entry))).collect();
     Reply::json(StatusCode::OK, &AuditEntryList { items, next_cursor })
 }
 
@@ -181,7 +184,10 @@ async fn do_get(surface: &Surface, scope: Scope, call: &Call) -> Result<Reply, P
     // Looked up in any case, so that the work of the three answers is the same.
     let entry = reading::get(surface.log.db().pool(), scope.chain, seq).await?;
     match entry {
-        Some(entry) if !refused => Reply::json(StatusCode::OK, &AuditEntryProof::of(scope.chain, entry)),
+        Some(entry) if !refused => {
+            let entry = surface.judged(scope.chain, entry);
+            Reply::json(StatusCode::OK, &AuditEntryProof::of(scope.chain, entry))
+        }
         Some(_) => Err(unknown()),
         None => {
             if !refused {
@@ -262,6 +268,20 @@ async fn do_erase(surface: &Surface, scope: Scope, call: &Call) -> Result<Reply,
 }
 
 impl Surface {
+    /// An entry as it may be shown: an id that its pseudonym does not stand for is left out, for the mapping is not hashed.
+    fn judged(&self, chain: Uuid, mut entry: Entry) -> Entry {
+        let maps = |id| self.log.pepper(chain).pseudonym(id) == entry.subject;
+        if entry.subject_id.is_some_and(|id| !maps(id)) {
+            tracing::error!(%chain, seq = entry.seq, "the subject of an audit entry does not fit its pseudonym");
+            entry.subject_id = None;
+        }
+        if AuditReason::of(&entry.reason) == AuditReason::Unknown {
+            tracing::error!(%chain, seq = entry.seq, "an audit entry has a reason outside the closed set");
+            self.metrics.unknown_reason();
+        }
+        entry
+    }
+
     /// A Domain that is unknown is refused. Its chain outlives it, and so does reading it.
     async fn known(&self, scope: Scope) -> Result<(), Problem> {
         let Some(domain) = scope.domain else { return Ok(()) };

@@ -15,6 +15,7 @@ pub(crate) struct Metrics {
     divergent: Gauge,
     mirrored: Counter,
     mirror_failures: Counter,
+    unknown_reasons: Counter,
 }
 
 impl Metrics {
@@ -42,6 +43,11 @@ impl Metrics {
             "Uploads of audit segments that failed",
             metrics.mirror_failures.clone(),
         );
+        registry.register(
+            "plexsphere_control_audit_unknown_reasons",
+            "Entries that were shown with a reason outside the closed set",
+            metrics.unknown_reasons.clone(),
+        );
         metrics
     }
 
@@ -63,6 +69,10 @@ impl Metrics {
 
     pub(crate) fn mirrored(&self, rows: i64) {
         self.mirrored.inc_by(u64::try_from(rows).unwrap_or(0));
+    }
+
+    pub(crate) fn unknown_reason(&self) {
+        self.unknown_reasons.inc();
     }
 
     pub(crate) fn mirror_failed(&self) {

@@ -2,7 +2,7 @@
 //!
 //! A chain's entries go up in order, in segments: objects that are written once and never again. Nothing in them is
 //! personal, so nothing has ever to be erased there; an object lock is welcome. A segment is written down before it is
-//! uploaded and carries its places in its name, so a repeated upload meets its own bytes; other bytes are a divergence.
+//! uploaded, goes up only while its rows hold behind their predecessor, and carries its places in its name, so a repeated upload meets its own bytes; other bytes are a divergence.
 
 mod place;
 mod segment;
@@ -24,6 +24,7 @@ use plexsphere_wire::{DomainId, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::chain::{Divergence, GENESIS};
 use crate::log::PgAuditLog;
 use crate::metrics::Metrics;
 use crate::model::PLATFORM_ANCHOR;
@@ -53,6 +54,8 @@ pub struct MirrorTask {
 struct Rest {
     failures: u32,
     until: Timestamp,
+    /// Whether a divergence was told; it is told once.
+    told: bool,
 }
 
 /// Why a segment is not up.
@@ -62,6 +65,8 @@ enum Setback {
     Store(#[from] object_store::Error),
     #[error("an object of the same name has other bytes")]
     Differs,
+    #[error("the rows do not hold")]
+    Broken(Divergence),
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -114,6 +119,11 @@ impl MirrorTask {
     async fn segment(&self, place: &MirrorPlace, chain: Uuid, span: Span) -> Result<(), Setback> {
         let pool = self.log.db().pool();
         let lines = store::lines(pool, chain, span).await?;
+        let before = match span.first_seq {
+            1 => GENESIS,
+            first => store::hash(pool, chain, first - 1).await?.unwrap_or(GENESIS),
+        };
+        segment::check(chain, span, before, &lines).map_err(Setback::Broken)?;
         let body = segment::render(&lines);
         let (objects, folder) = place.of(chain)?;
         let path = segment::path(&folder, span);
@@ -140,29 +150,38 @@ impl MirrorTask {
     async fn rest(&self, chain: Uuid, span: Span, setback: &Setback) -> Result<(), Fault> {
         self.metrics.mirror_failed();
         let now = self.log.clock().now();
-        let failures = self.resting.lock().get(&chain).map_or(0, |rest| rest.failures);
-        let differs = matches!(setback, Setback::Differs);
-        let pause = if differs { LONGEST_PAUSE } else { pause(failures) };
-        self.resting.lock().insert(chain, Rest { failures: failures + 1, until: now.plus(pause) });
-        if failures > 0 {
-            return Ok(());
-        }
+        let (failures, told) = self.resting.lock().get(&chain).map_or((0, false), |rest| (rest.failures, rest.told));
+        let divergent = match setback {
+            Setback::Differs => Some(span.first_seq),
+            Setback::Broken(found) => Some(found.seq),
+            Setback::Store(_) | Setback::Fault(_) => None,
+        };
+        let pause = if divergent.is_some() { LONGEST_PAUSE } else { pause(failures) };
+        let rest = Rest { failures: failures + 1, until: now.plus(pause), told };
+        self.resting.lock().insert(chain, rest);
         let cause = setback.to_string();
-        if !differs {
-            tracing::warn!(%chain, cause, "a segment of an audit chain was not copied and is tried again");
+        let Some(seq) = divergent else {
+            if failures == 0 {
+                tracing::warn!(%chain, cause, "a segment of an audit chain was not copied and is tried again");
+            }
+            return Ok(());
+        };
+        if told {
             return Ok(());
         }
-        tracing::error!(%chain, first_seq = span.first_seq, cause, "the copy of an audit chain differs");
+        tracing::error!(%chain, seq, cause, "the copy of an audit chain differs");
         let mut tx = self.log.db().begin().await?;
         let event = Event {
             domain: (chain != PLATFORM_ANCHOR).then(|| DomainId::from_uuid(chain)),
             context: "audit",
             name: "DivergenceFound",
             audience: EventAudience::Internal,
-            payload: json!({ "chain": chain, "seq": span.first_seq }),
+            payload: json!({ "chain": chain, "seq": seq }),
         };
         Outbox.append(&mut tx, event, now).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.resting.lock().insert(chain, Rest { told: true, ..rest });
+        Ok(())
     }
 }
 

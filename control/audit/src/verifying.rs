@@ -83,7 +83,8 @@ impl ChainVerifier {
     }
 
     /// Walks a part of a chain in one snapshot, up to the first row that does not hold. An end behind the head is taken as
-    /// the head; a walk that reaches it also proves that the head is the last row. Tampering is a verdict, never an error.
+    /// the head; a walk that reaches it also proves that the head is the last row, and that
+    /// it is not before a place that was verified or copied once. Tampering is a verdict, never an error.
     ///
     /// # Errors
     /// [`VerifyRefusal`].
@@ -98,8 +99,15 @@ impl ChainVerifier {
         let head = chains::head(&mut snapshot, chain).await?.unwrap_or(Head { seq: 0, hash: GENESIS });
         // Rows behind the head are none of ours, so they are looked at as well.
         let end = store::newest(&mut snapshot, chain).await?.max(head.seq);
-        if from > end {
+        let remembered = store::remembered(&mut snapshot, chain).await?;
+        if from > end.max(remembered) {
             return Err(VerifyRefusal::BehindHead);
+        }
+        // The chain once went farther than all of it goes: tail and head were cut together.
+        let cut = (end < remembered).then_some(Divergence { seq: end + 1, expected: GENESIS, observed: GENESIS });
+        if from > end {
+            let to = range.to.map_or(remembered, |to| to.min(remembered));
+            return Ok(Verdict { from, to, divergence: cut });
         }
         let to = range.to.map_or(end, |to| to.min(end));
         let check = match from {
@@ -114,6 +122,7 @@ impl ChainVerifier {
             Err(divergence) => Some(divergence),
         };
         drop(snapshot);
+        let divergence = divergence.or(if to == end { cut } else { None });
         Ok(Verdict { from, to, divergence })
     }
 

@@ -5,7 +5,9 @@ use data_encoding::{BASE64, HEXLOWER};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
+use crate::chain::{ChainCheck, Divergence, Exported, GENESIS, Hash, Head};
 use crate::store::mirror::{LineRow, Span};
 
 /// One entry, as an outsider needs it.
@@ -16,6 +18,20 @@ pub(crate) struct Line {
     pub(crate) prev_hash: String,
     pub(crate) entry_hash: String,
     pub(crate) canonical_bytes: String,
+}
+
+/// Whether a segment's rows are all there and hold behind `before`. A copy of what does not would vouch for it.
+pub(super) fn check(chain: Uuid, span: Span, before: Hash, rows: &[LineRow]) -> Result<(), Divergence> {
+    let mut check = ChainCheck::behind(Head { seq: span.first_seq - 1, hash: before });
+    for row in rows {
+        let LineRow { seq, prev_hash, entry_hash, canonical } = row;
+        check.exported(chain, &Exported { seq: *seq, prev_hash, entry_hash, canonical })?;
+    }
+    let last = check.last().seq;
+    if last == span.last_seq {
+        return Ok(());
+    }
+    Err(Divergence { seq: last + 1, expected: GENESIS, observed: GENESIS })
 }
 
 /// The bytes of a segment: the same for the same entries, always.

@@ -49,8 +49,11 @@ const TOMBSTONES: &str = "SELECT pseudonym, erased_at FROM audit.subject_pii \
 const BURY: &str = "INSERT INTO audit.subject_pii (chain, pseudonym, subject_id, erased_at) VALUES ($1, $2, NULL, $3) \
      ON CONFLICT (chain, pseudonym) DO UPDATE SET subject_id = NULL, erased_at = $3";
 const COUNT_ERASURE: &str = "UPDATE audit.chain_heads SET erasures = erasures + 1 WHERE chain = $1";
-const DROP_CONTEXTS: &str = "DELETE FROM audit.request_contexts WHERE entry IN \
-     (SELECT entry FROM audit.entries WHERE chain = $1 AND subject = $2)";
+/// One stretch of a subject's rows; the answer is the place of its last one.
+const DROP_CONTEXTS: &str = "WITH stretch AS (SELECT seq, entry FROM audit.entries \
+       WHERE chain = $1 AND subject = $2 AND seq > $3 AND seq <= $4 ORDER BY seq LIMIT $5), \
+     gone AS (DELETE FROM audit.request_contexts WHERE entry IN (SELECT entry FROM stretch)) \
+     SELECT max(seq) FROM stretch";
 
 /// A head whose lock we hold.
 pub(crate) struct LockedHead {
@@ -169,10 +172,21 @@ pub(crate) async fn tombstones(
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
-/// Puts a tombstone in place of a subject's mapping, and drops where its requests came from.
+/// Puts a tombstone in place of a subject's mapping.
 pub(crate) async fn bury(tx: &mut Tx, chain: Uuid, subject: &Hash, at: OffsetDateTime) -> Result<(), Fault> {
     sqlx::query(BURY).bind(chain).bind(subject.as_slice()).bind(at).execute(&mut **tx).await?;
     sqlx::query(COUNT_ERASURE).bind(chain).execute(&mut **tx).await?;
-    sqlx::query(DROP_CONTEXTS).bind(chain).bind(subject.as_slice()).execute(&mut **tx).await?;
     Ok(())
+}
+
+/// Drops where a subject's requests came from, of at most `rows` entries behind `after` and up to `through`; the place of
+/// the last of them, `None` when there are no more.
+pub(crate) async fn drop_contexts(
+    tx: &mut Tx,
+    (chain, subject): (Uuid, &Hash),
+    (after, through): (i64, i64),
+    rows: i64,
+) -> Result<Option<i64>, Fault> {
+    let dropped = sqlx::query_scalar(DROP_CONTEXTS).bind(chain).bind(subject.as_slice()).bind(after).bind(through);
+    Ok(dropped.bind(rows).fetch_one(&mut **tx).await?)
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::chain::{Hash, fixed};
 
-pub(super) const STATEMENTS: &[&str] = &[BEHIND, PLANNED, PLAN, CONFIRM, LINES];
+pub(super) const STATEMENTS: &[&str] = &[BEHIND, PLANNED, PLAN, CONFIRM, LINES, HASH];
 
 /// Chains with rows that no confirmed segment covers, by anchor.
 const BEHIND: &str = "SELECT h.chain FROM audit.chain_heads h \
@@ -24,6 +24,8 @@ const PLAN: &str = "INSERT INTO audit.segments (chain, first_seq, last_seq) \
 const CONFIRM: &str = "UPDATE audit.segments SET etag = $3, archived_at = $4 WHERE chain = $1 AND first_seq = $2";
 const LINES: &str = "SELECT seq, prev_hash, entry_hash, canonical FROM audit.entries \
      WHERE chain = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq";
+
+const HASH: &str = "SELECT entry_hash FROM audit.entries WHERE chain = $1 AND seq = $2";
 
 /// Consecutive rows of a chain that go into one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -63,6 +65,12 @@ pub(crate) async fn lines(pool: &PgPool, chain: Uuid, span: Span) -> Result<Vec<
         })
     };
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// The hash of one row.
+pub(crate) async fn hash(pool: &PgPool, chain: Uuid, seq: i64) -> Result<Option<Hash>, Fault> {
+    let hash: Option<Vec<u8>> = sqlx::query_scalar(HASH).bind(chain).bind(seq).fetch_optional(pool).await?;
+    Ok(hash.as_deref().map(fixed))
 }
 
 pub(crate) async fn confirm(

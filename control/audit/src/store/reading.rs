@@ -40,6 +40,9 @@ const CONDITIONS: [&str; 8] = [
     "occurred_at <=",
     "correlation_id =",
 ];
+/// Finds entries whose reason is none of the closed set.
+const UNKNOWN: &str = " AND reason NOT IN ('granted', 'out_of_scope', 'insufficient_relation', 'caveat_violation')";
+const UNKNOWN_WORD: &str = "unknown";
 /// Lets a list of refusals walk their own index.
 const REFUSED: &str = " AND reason <> 'granted'";
 const GET: &str = concat!(
@@ -107,36 +110,42 @@ pub(crate) struct Entry {
 
 impl Filters {
     /// Which of [`CONDITIONS`] there are.
-    const fn present(&self) -> [bool; CONDITIONS.len()] {
+    fn present(&self) -> [bool; CONDITIONS.len()] {
         [
             self.subject.is_some(),
             self.relation.is_some(),
             self.object_type.is_some(),
             self.object_id.is_some(),
-            self.reason.is_some(),
+            self.stored_reason().is_some(),
             self.from.is_some(),
             self.to.is_some(),
             self.correlation_id.is_some(),
         ]
     }
 
+    /// The reason as it is stored: `unknown` stands for every other one.
+    fn stored_reason(&self) -> Option<&str> {
+        self.reason.as_deref().filter(|reason| *reason != UNKNOWN_WORD)
+    }
+
     fn statement(&self) -> String {
-        let refused = self.reason.as_deref().is_some_and(|reason| reason != "granted");
-        list(self.present(), refused)
+        match self.reason.as_deref() {
+            Some(UNKNOWN_WORD) => list(self.present(), &[UNKNOWN, REFUSED]),
+            Some(reason) if reason != "granted" => list(self.present(), &[REFUSED]),
+            Some(_) | None => list(self.present(), &[]),
+        }
     }
 }
 
 /// The statement of a page, made of our own words only.
-fn list(present: [bool; CONDITIONS.len()], refused: bool) -> String {
+fn list(present: [bool; CONDITIONS.len()], more: &[&str]) -> String {
     let [head, tail] = PAGE;
     let mut sql = head.to_owned();
     let conditions = CONDITIONS.into_iter().zip(present).filter(|(_, present)| *present);
     for ((condition, _), number) in conditions.zip(4..) {
         sql.push_str(&format!(" AND {condition} ${number}"));
     }
-    if refused {
-        sql.push_str(REFUSED);
-    }
+    more.iter().for_each(|condition| sql.push_str(condition));
     sql + tail
 }
 
@@ -144,14 +153,14 @@ fn list(present: [bool; CONDITIONS.len()], refused: bool) -> String {
 /// of refusals, and with all.
 pub(crate) fn lists() -> Vec<String> {
     let none = [false; CONDITIONS.len()];
-    let mut all = vec![list(none, false), list([true; CONDITIONS.len()], true)];
+    let mut all = vec![list(none, &[]), list(none, &[UNKNOWN, REFUSED]), list([true; CONDITIONS.len()], &[REFUSED])];
     for at in 0..CONDITIONS.len() {
         let mut one = none;
         if let Some(present) = one.get_mut(at) {
             *present = true;
         }
-        all.push(list(one, false));
-        all.push(list(one, true));
+        all.push(list(one, &[]));
+        all.push(list(one, &[REFUSED]));
     }
     all
 }
@@ -164,11 +173,12 @@ pub(crate) async fn page(
     filters: &Filters,
 ) -> Result<Vec<Entry>, Fault> {
     let mut query = sqlx::query(AssertSqlSafe(filters.statement())).bind(chain).bind(after).bind(limit);
-    let Filters { subject, relation, object_type, object_id, reason, from, to, correlation_id } = filters;
+    let Filters { subject, relation, object_type, object_id, from, to, correlation_id, .. } = filters;
     if let Some(subject) = subject {
         query = query.bind(subject.as_slice());
     }
-    for text in [relation, object_type, object_id, reason].into_iter().flatten() {
+    let texts = [relation, object_type, object_id].map(Option::as_deref);
+    for text in texts.into_iter().chain([filters.stored_reason()]).flatten() {
         query = query.bind(text);
     }
     for time in [from, to].into_iter().flatten() {

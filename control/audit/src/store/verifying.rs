@@ -7,9 +7,13 @@ use uuid::Uuid;
 
 use crate::chain::{Hash, fixed};
 
-pub(super) const STATEMENTS: &[&str] = &[NEWEST, HASH, PREV, MARK, MARKED, DIVERGENT];
+pub(super) const STATEMENTS: &[&str] = &[NEWEST, REMEMBERED, HASH, PREV, MARK, MARKED, DIVERGENT];
 
 const NEWEST: &str = "SELECT coalesce(max(seq), 0) FROM audit.entries WHERE chain = $1";
+/// What was verified or is about to be copied has been there.
+const REMEMBERED: &str = "SELECT greatest( \
+     coalesce((SELECT verified_to FROM audit.verifications WHERE chain = $1), 0), \
+     coalesce((SELECT max(last_seq) FROM audit.segments WHERE chain = $1), 0))";
 const HASH: &str = "SELECT entry_hash FROM audit.entries WHERE chain = $1 AND seq = $2";
 const PREV: &str = "SELECT prev_hash FROM audit.entries WHERE chain = $1 AND seq = $2";
 const MARK: &str = "INSERT INTO audit.verifications (chain, whole_at, newest_at, verified_to, divergent_seq) \
@@ -48,6 +52,11 @@ pub(crate) struct Mark {
 /// The place of a chain's newest row, whatever its head says; 0 without rows.
 pub(crate) async fn newest(connection: &mut PgConnection, chain: Uuid) -> Result<i64, Fault> {
     Ok(sqlx::query_scalar(NEWEST).bind(chain).fetch_one(connection).await?)
+}
+
+/// The farthest place of a chain that anything else remembers.
+pub(crate) async fn remembered(connection: &mut PgConnection, chain: Uuid) -> Result<i64, Fault> {
+    Ok(sqlx::query_scalar(REMEMBERED).bind(chain).fetch_one(connection).await?)
 }
 
 /// The hash of one row.

@@ -47,10 +47,10 @@ impl VerifyTask {
         let mark = store::marked(pool, chain).await?;
         let now = self.clock.now();
         let whole = due(mark.whole_at.map(Timestamp::new), now);
-        if !whole && last_seq <= mark.verified_to {
+        if !whole && last_seq == mark.verified_to {
             return Ok(0);
         }
-        let first = if whole { 1 } else { mark.verified_to + 1 };
+        let first = if whole { 1 } else { mark.verified_to.min(last_seq) + 1 };
         let (mut from, mut divergent_seq) = (first, None);
         loop {
             let to = from.saturating_add(SNAPSHOT - 1);
@@ -67,12 +67,14 @@ impl VerifyTask {
                 Err(VerifyRefusal::Fault(fault)) => return Err(fault),
             }
         }
-        let verified_to = divergent_seq.map_or(from - 1, |seq| seq.min(from) - 1);
+        let held_to = divergent_seq.map_or(from - 1, |seq| seq.min(from) - 1);
+        // A chain that goes less far than it went does not make what was verified forgotten.
+        let verified_to = if last_seq < mark.verified_to { held_to.max(mark.verified_to) } else { held_to };
         // A part that holds says nothing of what was found elsewhere before.
         let divergent_seq = if whole { divergent_seq } else { divergent_seq.or(mark.divergent_seq) };
         let next = Mark { whole_at: whole.then(|| now.inner()), verified_to, divergent_seq };
         self.write_down(chain, &mark, &next, now).await?;
-        Ok(u64::try_from(verified_to - first + 1).unwrap_or(0))
+        Ok(u64::try_from(held_to - first + 1).unwrap_or(0))
     }
 
     async fn write_down(&self, chain: Uuid, before: &Mark, found: &Mark, now: Timestamp) -> Result<(), Fault> {
@@ -101,18 +103,29 @@ impl Task for VerifyTask {
 
     async fn run(&self) -> Result<Progress, Fault> {
         let pool = self.verifier.db.pool();
-        let (mut after, mut rows) = (None, 0);
+        let (mut after, mut rows, mut failed) = (None, 0, false);
         loop {
             let page = chains::heads(pool, after, PAGE).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
             for (chain, last_seq) in page {
-                rows += self.chain(chain, last_seq).await?;
+                match self.chain(chain, last_seq).await {
+                    Ok(verified) => rows += verified,
+                    Err(fault) if fault.is_unreachable() => return Err(fault),
+                    Err(fault) => {
+                        tracing::error!(%chain, cause = ?fault, "an audit chain cannot be verified");
+                        failed = true;
+                    }
+                }
             }
         }
         let divergent = store::divergent(pool).await?;
         self.verifier.metrics.divergent_chains(divergent);
-        let health = if divergent == 0 { Health::Good } else { Health::Degraded("a chain does not hold") };
+        let health = match (divergent, failed) {
+            (0, false) => Health::Good,
+            (0, true) => Health::Degraded("a chain cannot be verified"),
+            _ => Health::Degraded("a chain does not hold"),
+        };
         Ok(Progress { health, ..Progress::done(rows) })
     }
 }

@@ -149,3 +149,69 @@ async fn the_same_person_has_another_pseudonym_on_another_chain() {
     rig.domain(person, 1).await;
     assert_eq!(rig.count("SELECT count(DISTINCT subject) FROM audit.entries").await, 2);
 }
+
+/// The entries of a busy person are dropped a few at a time, and the head is free in between.
+#[tokio::test]
+async fn a_busy_person_is_erased_in_stretches_and_a_repetition_ends_what_was_begun() {
+    let rig = Rig::new().await;
+    let person = PrincipalId::mint(now());
+    let domain = rig.domain(Subject::User(person), 23).await;
+    let other = rig.log.record_alone(record(Some(domain), crate::rig::somebody()));
+    other.await.unwrap();
+    rig.sequence().await;
+    let erasure = move || plexsphere_audit::Erasure {
+        chain: domain.uuid(),
+        identity: person.uuid(),
+        operator: crate::rig::somebody(),
+        correlation_id: plexsphere_wire::CorrelationId::mint(now()),
+        context: plexsphere_kernel::audit::RequestContext::default(),
+        now: now(),
+    };
+    // The last stretches meet a row that somebody holds, and give up.
+    let held = "SELECT 1 FROM audit.request_contexts WHERE entry = (SELECT entry FROM audit.entries WHERE seq = 22) FOR UPDATE";
+    let mut holder = rig.database.pool().begin().await.unwrap();
+    sqlx::query(held).execute(&mut *holder).await.unwrap();
+    let eraser = rig.audit.eraser().by(5);
+    let first = tokio::spawn(async move { eraser.erase(erasure()).await });
+    let left = "SELECT count(*) FROM audit.request_contexts";
+    plexsphere_testkit::eventually!(rig.count(left).await == 3 + 1 + 1, "all but the last stretch are through");
+    assert_eq!(rig.count("SELECT last_seq FROM audit.chain_heads").await, 25, "the row that says so is there");
+    rig.log.record_alone(record(Some(domain), crate::rig::somebody())).await.unwrap();
+    assert_eq!(rig.sequence().await, 1, "the head is free");
+    first.abort();
+    let _ = first.await;
+    holder.rollback().await.unwrap();
+    let erased = rig.audit.eraser().by(5).erase(erasure()).await.unwrap();
+    let of_person = sqlx::query_scalar::<_, i64>(
+        "SELECT count(*) FROM audit.request_contexts c JOIN audit.entries e USING (entry) WHERE e.subject = $1",
+    );
+    assert_eq!(of_person.bind(erased.pseudonym.as_slice()).fetch_one(&rig.database.pool()).await.unwrap(), 0);
+    assert_eq!(rig.count(left).await, 4, "those of others stay: one row before, one behind, and two erasures");
+    assert_eq!(rig.verify(domain.uuid()).await.divergence, None);
+}
+
+/// I7, also when the chain has not begun.
+#[tokio::test]
+async fn an_erasure_on_a_chain_that_has_not_begun_stands_behind_its_creation() {
+    let rig = Rig::new().await;
+    rig.world.caller("manager", &["manage"]);
+    let (domain, person) = (plexsphere_wire::DomainId::mint(now()), PrincipalId::mint(now()));
+    rig.world.domains.lock().unwrap().insert(domain);
+    for relation in ["signing_key.create", "domain.create"] {
+        let row = plexsphere_kernel::AuditRecord {
+            relation: relation.to_owned(),
+            ..record(Some(domain), Subject::User(person))
+        };
+        rig.log.record_alone(row).await.unwrap();
+    }
+    let path = format!("/v1/domains/{domain}/audit/erase-identity");
+    assert_eq!(rig.post("manager", &path, json!({ "identity_id": person })).await.status, 200);
+    let rows: Vec<String> = sqlx::query_scalar("SELECT relation FROM audit.entries ORDER BY seq")
+        .fetch_all(&rig.database.pool())
+        .await
+        .unwrap();
+    assert_eq!(rows, ["domain.create", "signing_key.create", "audit.erase-identity"]);
+    assert_eq!(rig.count("SELECT count(*) FROM audit.request_contexts").await, 1, "the operator's");
+    assert_eq!(rig.count("SELECT count(*) FROM audit.subject_pii WHERE subject_id IS NOT NULL").await, 1);
+    assert_eq!(rig.verify(domain.uuid()).await.divergence, None);
+}

@@ -11,6 +11,7 @@
 mod enlisting;
 mod erasing;
 mod intake;
+mod metrics;
 mod migrating;
 mod mirroring;
 mod reading;

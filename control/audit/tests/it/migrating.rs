@@ -16,19 +16,21 @@ static BEFORE: LazyLock<Migrator> = LazyLock::new(|| {
 #[tokio::test]
 async fn rows_that_waited_before_there_were_chains_are_chained_with_what_is_known_of_them() {
     let database = TestDatabase::with(&BEFORE).await;
+    let person = uuid::Uuid::from_u128(5);
+    let pseudonym = crate::rig::key().pepper(PLATFORM_ANCHOR).pseudonym(person);
     let old = "
         WITH rows AS (SELECT n, gen_random_uuid() AS id FROM generate_series(1, 40) n),
         side AS (
             INSERT INTO audit.request_contexts (entry, chain, subject, salt, ip, user_agent)
-            SELECT id, $1, sha256('s'), sha256(n::text::bytea), '192.0.2.' || n, NULL FROM rows)
+            SELECT id, $1, $2, sha256(n::text::bytea), '192.0.2.' || n, NULL FROM rows)
         INSERT INTO audit.pending (id, chain, subject, relation, object_type, object_id, reason, correlation_id, ctx, occurred_at)
-        SELECT id, $1, sha256('s'), 'domain.read', 'domain', n::text, 'granted', 'c-' || n,
+        SELECT id, $1, $2, 'domain.read', 'domain', n::text, 'granted', 'c-' || n,
             sha256(sha256(n::text::bytea) || int4send(length('192.0.2.' || n)) || ('192.0.2.' || n)::bytea || int4send(0)),
             now() FROM rows ORDER BY rows.n";
-    sqlx::query(old).bind(PLATFORM_ANCHOR).execute(&database.pool()).await.unwrap();
-    let person = uuid::Uuid::from_u128(5);
-    sqlx::query("INSERT INTO audit.subject_pii (chain, pseudonym, subject_id) VALUES ($1, sha256('s'), $2)")
+    sqlx::query(old).bind(PLATFORM_ANCHOR).bind(pseudonym.as_slice()).execute(&database.pool()).await.unwrap();
+    sqlx::query("INSERT INTO audit.subject_pii (chain, pseudonym, subject_id) VALUES ($1, $2, $3)")
         .bind(PLATFORM_ANCHOR)
+        .bind(pseudonym.as_slice())
         .bind(person)
         .execute(&database.pool())
         .await

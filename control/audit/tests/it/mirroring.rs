@@ -138,3 +138,49 @@ async fn an_export_that_was_changed_is_found_at_its_first_row() {
     let empty = tempfile::tempdir().unwrap();
     assert!(matches!(verify_export(empty.path()), Err(ExportFault::Empty(_))));
 }
+
+#[tokio::test]
+async fn a_divergence_is_told_once_also_when_an_upload_failed_before() {
+    let guard = plexsphere_testkit::logs::guard();
+    guard.expect("was not copied and is tried again");
+    guard.expect("the copy of an audit chain differs");
+    let (rig, folder) = (Rig::new().await, tempfile::tempdir().unwrap());
+    let domain = rig.domain(somebody(), 2).await;
+    let chain = folder.path().join(format!("audit-{domain}"));
+    std::fs::write(&chain, "").unwrap();
+    let mirror = rig.audit.mirror(Some(place(folder.path())));
+    mirror.run().await.unwrap();
+    std::fs::remove_file(&chain).unwrap();
+    std::fs::create_dir_all(chain.join("segments")).unwrap();
+    std::fs::write(chain.join("segments/00000000000000000001-2.ndjson"), "other").unwrap();
+    for _ in 0..3 {
+        rig.clock.advance(Duration::from_secs(3_600));
+        assert_eq!(mirror.run().await.unwrap().done, 0);
+    }
+    assert_eq!(rig.count("SELECT count(*) FROM kernel.outbox WHERE event_name = 'DivergenceFound'").await, 1);
+}
+
+/// A copy of what does not hold would vouch for it, under a lock that nobody can take away.
+#[tokio::test]
+async fn rows_that_do_not_hold_are_not_copied() {
+    let guard = plexsphere_testkit::logs::guard();
+    guard.expect("the copy of an audit chain differs");
+    for change in [
+        "UPDATE audit.entries SET canonical = 'x' WHERE seq = 5",
+        "DELETE FROM audit.entries WHERE seq = 5",
+        "UPDATE audit.entries SET entry_hash = sha256('x') WHERE seq = 4",
+    ] {
+        let (rig, folder) = (Rig::new().await, tempfile::tempdir().unwrap());
+        let domain = rig.domain(somebody(), 3).await;
+        let mirror = rig.audit.mirror(Some(place(folder.path())));
+        assert_eq!(mirror.run().await.unwrap().done, 3);
+        for _ in 0..3 {
+            rig.log.record_alone(record(Some(domain), somebody())).await.unwrap();
+        }
+        rig.sequence().await;
+        rig.tamper(change).await;
+        assert_eq!(mirror.run().await.unwrap().done, 0, "{change}");
+        assert_eq!(segments(&folder.path().join(format!("audit-{domain}"))).len(), 1, "{change}");
+        assert_eq!(rig.count("SELECT count(*) FROM kernel.outbox WHERE event_name = 'DivergenceFound'").await, 1);
+    }
+}

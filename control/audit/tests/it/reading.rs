@@ -105,7 +105,7 @@ async fn filters_are_exact_and_all_of_them_hold() {
         row.outcome = outcome;
         row.relation = format!("node.do-{at}");
         row.object.id = format!("thing-{at}");
-        row.object.kind = "node";
+        row.object.kind = "secret";
         row.correlation_id = CorrelationId::accept(&format!("request-{at}")).unwrap();
         row.occurred_at = now().plus(std::time::Duration::from_secs(60 * (at as u64 + 1)));
         rig.log.record_alone(row).await.unwrap();
@@ -126,7 +126,7 @@ async fn filters_are_exact_and_all_of_them_hold() {
     assert_eq!(list("reason=granted").await, [1, 2, 3]);
     assert_eq!(list("reason=unknown").await, Vec::<i64>::new());
     assert_eq!(list("relation=node.do-1").await, [4]);
-    assert_eq!(list("object_type=node").await, [3, 4, 5]);
+    assert_eq!(list("object_type=secret").await, [3, 4, 5]);
     assert_eq!(list("object_id=thing-2").await, [5]);
     assert_eq!(list("object_id=thing").await, Vec::<i64>::new());
     assert_eq!(list("correlation_id=request-0").await, [3]);
@@ -289,4 +289,33 @@ async fn hostile_texts_are_cut_and_escaped_and_break_no_chain() {
     let agent = page.body["items"][1]["request_context"]["user_agent"].as_str().unwrap();
     assert!(agent.len() <= 256 && agent.starts_with("\u{1}\"\\\n?é"), "{agent}");
     assert!(!page.raw.contains(&id.to_string()));
+}
+
+/// Bytes that are no ASCII, a text that is too long, an address that is none, and a correlation id that names a person.
+#[tokio::test]
+async fn what_a_request_says_of_itself_is_cut_and_kept_and_a_correlation_id_that_is_none_is_replaced() {
+    let rig = rig().await;
+    let agent = [b"caf\xe9 \x09".as_slice(), &vec![b'a'; 100 * 1_024]].concat();
+    for hops in ["203.0.113.9, 198.51.100.4", "203.0.113.9, nowhere"] {
+        let request = http::Request::get("/v1/platform/audit/entries")
+            .header("authorization", "Bearer stranger")
+            .header("user-agent", agent.as_slice())
+            .header("x-forwarded-for", hops)
+            .header("x-correlation-id", "alice@example.com {1}")
+            .body(axum::body::Body::empty())
+            .unwrap();
+        let answer = tower::ServiceExt::oneshot(rig.router.clone(), request).await.unwrap();
+        assert_eq!(answer.status(), 403);
+        rig.sequence().await;
+        let id = answer.headers()["x-correlation-id"].to_str().unwrap();
+        assert!(!id.contains("alice"), "{id}");
+        let page = rig.get("auditor", &format!("/v1/platform/audit/entries?correlation_id={id}")).await;
+        let row = &page.body["items"][0];
+        assert_eq!(row["reason"], "insufficient_relation", "{}", page.raw);
+        let kept = row["request_context"]["user_agent"].as_str().unwrap();
+        assert!(kept.starts_with("caf\u{fffd} \taaa") && kept.len() == 256, "{kept}");
+        let address = hops.ends_with('4').then_some("198.51.100.4");
+        assert_eq!(row["request_context"]["ip"].as_str(), address);
+    }
+    assert_eq!(rig.verify(PLATFORM_ANCHOR).await.divergence, None);
 }

@@ -39,13 +39,43 @@ async fn a_change_of_any_column_is_found_at_its_row() {
         "occurred_at = 'infinity'".to_owned(),
         "repeated = 1".to_owned(),
         "canonical = ''".to_owned(),
+        "relation = NULL".to_owned(),
+        "object_id = NULL".to_owned(),
+        "occurred_at = NULL".to_owned(),
+        "repeated = NULL".to_owned(),
+        "subject = NULL".to_owned(),
+        "prev_hash = NULL".to_owned(),
+        "entry_hash = NULL".to_owned(),
+        "canonical = NULL".to_owned(),
         // The columns and the bytes agree, the hash does not.
         "object_id = 'y', canonical = convert_to(replace(convert_from(canonical, 'utf8'), '\"object\":{\"id\":\"', \
          '\"object\":{\"id\":\"y'), 'utf8')"
             .to_owned(),
     ];
+    // A column that comes later has a change here, or a reason not to.
+    let excepted = [
+        "chain", // Moving a row to another chain is a test of its own, and so is
+        "seq",   // moving it to another place.
+        "entry", // Names the erasable context, which `ctx` commits to: one that is not this row's is not shown.
+    ];
+    let changed = |column: &str| changes.iter().any(|change| change.starts_with(&format!("{column} = ")));
+    let (rig, _) = chain_of_eight().await;
+    let columns: Vec<String> = sqlx::query_scalar(
+        "SELECT column_name::text FROM information_schema.columns WHERE table_schema = 'audit' AND table_name = 'entries'",
+    )
+    .fetch_all(&rig.database.pool())
+    .await
+    .unwrap();
+    assert_eq!(columns.len(), 16);
+    for column in columns {
+        assert!(changed(&column) != excepted.contains(&column.as_str()), "{column}");
+    }
     for change in changes {
-        let change = format!("UPDATE audit.entries SET {change} WHERE chain = '{{chain}}' AND seq = 5");
+        let nullable = match change.strip_suffix(" = NULL") {
+            Some(column) => format!("ALTER TABLE audit.entries ALTER {column} DROP NOT NULL;"),
+            None => String::new(),
+        };
+        let change = format!("{nullable} UPDATE audit.entries SET {change} WHERE chain = '{{chain}}' AND seq = 5");
         assert_eq!(first_bad(&change).await, 5, "{change}");
     }
 }
@@ -117,4 +147,41 @@ async fn an_address_that_was_changed_is_not_shown() {
     let page = rig.get("auditor", &format!("/v1/domains/{chain}/audit/entries?limit=3")).await;
     let ips: Vec<_> = (0..3).map(|at| page.body["items"][at]["request_context"]["ip"].as_str()).collect();
     assert_eq!(ips, [Some("192.0.2.7"), None, Some("192.0.2.7")]);
+}
+
+/// Nor is a mapping hashed: whom a pseudonym stands for is computed again when it is shown.
+#[tokio::test]
+async fn a_subject_or_a_context_that_belongs_to_another_entry_is_not_shown() {
+    let guard = plexsphere_testkit::logs::guard();
+    guard.expect("does not fit its pseudonym");
+    guard.expect("does not fit its commitment");
+    let (rig, chain) = chain_of_eight().await;
+    rig.world.caller("auditor", &["auditor"]);
+    rig.tamper("UPDATE audit.subject_pii SET subject_id = gen_random_uuid()").await;
+    rig.tamper(
+        "UPDATE audit.entries e SET entry = o.entry FROM audit.entries o
+         WHERE e.seq IN (2, 3) AND o.seq IN (2, 3) AND o.seq <> e.seq",
+    )
+    .await;
+    let page = rig.get("auditor", &format!("/v1/domains/{chain}/audit/entries?limit=4")).await;
+    let items = page.body["items"].as_array().unwrap();
+    assert_eq!(items.len(), 4);
+    assert!(items.iter().all(|item| item["subject"].get("identity_id_ref").is_none()), "{}", page.raw);
+    let shown: Vec<bool> = items.iter().map(|item| item["request_context"].get("ip").is_some()).collect();
+    assert_eq!(shown, [true, false, false, true]);
+    let one = rig.get("auditor", &format!("/v1/domains/{chain}/audit/entries/4")).await;
+    assert_eq!(one.body["entry"]["subject"].get("identity_id_ref"), None);
+}
+
+#[tokio::test]
+async fn an_entry_with_a_reason_that_nobody_knows_is_shown_as_unknown_and_found_as_such() {
+    let guard = plexsphere_testkit::logs::guard();
+    guard.expect("a reason outside the closed set");
+    let (rig, chain) = chain_of_eight().await;
+    rig.world.caller("auditor", &["auditor"]);
+    rig.tamper("UPDATE audit.entries SET reason = 'because' WHERE seq = 3").await;
+    let page = rig.get("auditor", &format!("/v1/domains/{chain}/audit/entries?reason=unknown")).await;
+    let found: Vec<_> =
+        page.body["items"].as_array().unwrap().iter().map(|item| (item["seq"].as_i64(), &item["reason"])).collect();
+    assert_eq!(found, [(Some(3), &serde_json::json!("unknown"))]);
 }

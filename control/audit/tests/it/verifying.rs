@@ -43,3 +43,50 @@ async fn a_divergence_is_told_once_and_stays_known_until_a_whole_walk_finds_none
     rig.tamper("UPDATE audit.entries SET relation = CASE seq WHEN 1 THEN 'domain.create' ELSE 'domain.read' END").await;
     assert_eq!(task.run().await.unwrap().health, Health::Good);
 }
+
+/// Tail and head cut together, all columns consistent: only what was verified or copied once remembers more.
+#[tokio::test]
+async fn a_chain_that_was_rolled_back_consistently_is_found_where_it_ends() {
+    let guard = plexsphere_testkit::logs::guard();
+    guard.expect("an audit chain does not hold");
+    let rig = Rig::new().await;
+    let domain = rig.domain(somebody(), 6).await;
+    let task = rig.audit.verify_task();
+    task.run().await.unwrap();
+    rig.tamper(
+        "UPDATE audit.chain_heads SET last_seq = 4, last_hash = (SELECT entry_hash FROM audit.entries WHERE seq = 4);
+         DELETE FROM audit.entries WHERE seq > 4",
+    )
+    .await;
+    assert_eq!(rig.verify(domain.uuid()).await.divergence.map(|found| found.seq), Some(5));
+    for hours in [1, 1, 24] {
+        rig.clock.advance(Duration::from_secs(hours * 3_600));
+        assert_eq!(task.run().await.unwrap().health, Health::Degraded("a chain does not hold"));
+    }
+    let told = "SELECT count(*) FROM kernel.outbox WHERE event_name = 'DivergenceFound' AND payload->>'seq' = '5'";
+    assert_eq!(rig.count(told).await, 1);
+    let part = plexsphere_audit::Range { from: Some(1), to: Some(3) };
+    assert_eq!(rig.audit.verifier().verify(domain.uuid(), part).await.unwrap().divergence, None);
+}
+
+#[tokio::test]
+async fn a_chain_that_cannot_be_read_holds_no_other_one_back() {
+    let guard = plexsphere_testkit::logs::guard();
+    guard.expect("an audit chain cannot be verified");
+    let rig = Rig::new().await;
+    let mut chains = [rig.domain(somebody(), 3).await, rig.domain(somebody(), 4).await];
+    chains.sort_unstable();
+    rig.tamper(&format!(
+        "ALTER TABLE audit.entries RENAME TO kept;
+         CREATE VIEW audit.entries AS SELECT chain, seq, entry, subject, relation, object_type, object_id, reason,
+             caveat_names, correlation_id, ctx, occurred_at,
+             CASE chain WHEN '{}' THEN 1 / (seq - seq)::integer ELSE repeated END AS repeated,
+             prev_hash, entry_hash, canonical FROM audit.kept",
+        chains[0].uuid()
+    ))
+    .await;
+    let progress = rig.audit.verify_task().run().await.unwrap();
+    assert_eq!(progress.health, Health::Degraded("a chain cannot be verified"));
+    let verified = format!("SELECT verified_to FROM audit.verifications WHERE chain = '{}'", chains[1].uuid());
+    assert!(rig.count(&verified).await > 2);
+}
