@@ -183,6 +183,12 @@ enum AuditCommand {
         /// A segment, or a folder: the segments of one folder are one chain.
         #[arg(long)]
         export: PathBuf,
+        /// Demand that each chain begins at place 1.
+        #[arg(long)]
+        from_start: bool,
+        /// Demand that a chain ends with this hash, as noted elsewhere: 64 hex digits.
+        #[arg(long, value_name = "HASH")]
+        expect: Option<String>,
         #[command(flatten)]
         output: OutputArgs,
     },
@@ -284,7 +290,9 @@ fn dispatch(command: Command) -> Result<ExitCode, String> {
         Command::Doctor(output) => Ok(commands::doctor(output.output)),
         Command::Signing(command) => role(&command.config(), move |config| commands::signing(config, command)),
         Command::Platform(command) => role(&command.config(), move |config| commands::platform(config, command)),
-        Command::Audit(AuditCommand::Verify { export, output }) => commands::audit::verify(&export, output.output),
+        Command::Audit(AuditCommand::Verify { export, from_start, expect, output }) => {
+            commands::audit::verify(&export, &commands::audit::Demand { from_start, expect }, output.output)
+        }
         Command::Obs(ObsCommand::ReplayDead { config, consumer, domain }) => {
             role(&config, move |config| commands::replay_dead(config, consumer, domain))
         }

@@ -13,11 +13,29 @@ use crate::output::say;
 /// Exit code of an export that does not hold.
 const DOES_NOT_HOLD: u8 = 3;
 
-/// Checks exported segments by themselves. Succeeds only when every chain holds.
+/// What an export must have besides, for it cannot tell by itself what is missing before and behind it.
+pub(crate) struct Demand {
+    /// Each chain begins at place 1.
+    pub(crate) from_start: bool,
+    /// A chain ends with this hash, in hex.
+    pub(crate) expect: Option<String>,
+}
+
+impl Demand {
+    fn meets(&self, chains: &[ExportedChain]) -> bool {
+        let begins = !self.from_start || chains.iter().all(|chain| chain.from == 1);
+        let ends = self.expect.as_ref().is_none_or(|hash| {
+            chains.iter().any(|chain| data_encoding::HEXLOWER.encode(&chain.hash).eq_ignore_ascii_case(hash))
+        });
+        begins && ends
+    }
+}
+
+/// Checks exported segments by themselves. Succeeds only when every chain holds and what is demanded is there.
 ///
 /// # Errors
 /// One sentence when the files are no export.
-pub(crate) fn verify(export: &Path, output: Output) -> Result<ExitCode, String> {
+pub(crate) fn verify(export: &Path, demand: &Demand, output: Output) -> Result<ExitCode, String> {
     let chains = verify_export(export).map_err(|fault| sentence(&fault))?;
     let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
     match output {
@@ -47,7 +65,7 @@ pub(crate) fn verify(export: &Path, output: Output) -> Result<ExitCode, String> 
             }
         }
     }
-    let holds = chains.iter().all(|chain| chain.divergence.is_none());
+    let holds = chains.iter().all(|chain| chain.divergence.is_none()) && demand.meets(&chains);
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::from(DOES_NOT_HOLD) })
 }
 
@@ -56,5 +74,21 @@ fn line(chain: &ExportedChain, hash: &str) -> String {
     match divergence {
         None => format!("{chain}  holds from {from} to {to}, last hash {hash}"),
         Some(found) => format!("{chain}  does not hold at {}", found.seq),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_beginning_and_a_missing_end_are_found_when_they_are_demanded() {
+        let chain = |from| ExportedChain { chain: uuid::Uuid::nil(), from, to: 9, hash: [0xab; 32], divergence: None };
+        let demand = |from_start, expect: Option<&str>| Demand { from_start, expect: expect.map(str::to_owned) };
+        let (end, other) = ("ab".repeat(32), "cd".repeat(32));
+        assert!(demand(false, None).meets(&[chain(5)]));
+        assert!(demand(true, Some(&end)).meets(&[chain(1)]));
+        assert!(!demand(true, None).meets(&[chain(1), chain(2)]));
+        assert!(!demand(false, Some(&other)).meets(&[chain(1)]));
     }
 }

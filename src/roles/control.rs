@@ -25,7 +25,9 @@ use plexsphere_kernel::projector::{self, DirectoryLookup, DirectoryProjector, Pr
 use plexsphere_kernel::relay::{OutboxSweeper, Relay, RelayParts};
 use plexsphere_kernel::seams::{DomainEntries, NodeEntries, SigningKeys};
 use plexsphere_kernel::tasks::{Tasks, TasksContext};
-use plexsphere_kernel::{AuditLog, Clock, Database, EnvelopeSigner, KekRing, Probes, SystemClock};
+use plexsphere_kernel::{
+    AuditLog, Authenticated, Clock, Database, EnvelopeSigner, KekRing, ObjectRef, Probes, SystemClock,
+};
 use plexsphere_mesh::{AllocationSweeper, Blocks, Mesh, MeshConfig, MeshParts, ReachabilitySweeper};
 use plexsphere_oidc::{Fetch, FetchSettings, Origin, Providers, Reach, SpiffeBundles};
 use plexsphere_rebac::{ChangeSweeper, Rebac, RebacConfig, RebacParts, RelationSync};
@@ -102,6 +104,7 @@ struct Contexts {
     rebac: Rebac,
     mesh: Mesh,
     gates: Arc<Gates>,
+    nodes: Arc<dyn NodeEntries>,
     tasks: Tasks,
 }
 
@@ -165,6 +168,7 @@ impl Contexts {
             let schedule = sweeper.schedule();
             tasks.add(Arc::new(sweeper), schedule);
         }
+        let nodes = Arc::new(NodeReader::new(ground.db.clone()));
         let gates = Arc::new(Gates {
             authenticator: identity.authenticator(),
             authorizer: rebac.authorizer(),
@@ -174,7 +178,7 @@ impl Contexts {
             origins: AllowedOrigins::parse(config.auth.csrf_allowed_origins.iter().map(String::as_str))
                 .map_err(|error| format!("auth.csrf_allowed_origins: {error}"))?,
         });
-        Ok(Self { audit, identity, rebac, mesh, gates, tasks })
+        Ok(Self { audit, identity, rebac, mesh, gates, nodes, tasks })
     }
 
     fn router(&self, probes: &Probes) -> Result<Router, String> {
@@ -184,7 +188,8 @@ impl Contexts {
         operations.extend(self.rebac.operations());
         let health = Health::new(probes.clone(), &["database", "migrations"]);
         let api = Api::new(operations, &self.gates, health, build_info()).map_err(|error| error.to_string())?;
-        let internal = plexsphere_kernel::http::serve(vec![authorize_node_events()], &self.gates);
+        let internal =
+            plexsphere_kernel::http::serve(vec![authorize_node_events(&self.nodes, &self.gates)], &self.gates);
         Ok(Router::new().nest_service("/internal", internal).fallback_service(api.router()))
     }
 }
@@ -324,15 +329,29 @@ impl plexsphere_identity::DirectoryFlush for Flush {
 }
 
 /// What an edge asks before it lets an operator follow a Node's events. Not described, and never proxied.
-fn authorize_node_events() -> Operation {
+fn authorize_node_events(nodes: &Arc<dyn NodeEntries>, gates: &Arc<Gates>) -> Operation {
     let gate = Gate::OwnNode {
         param: "id",
         relation: "node-agent",
         mismatch: Code::NodeIdMismatch,
         denied: Code::InsufficientRelation,
     };
-    Operation::new("AuthorizeNodeEvents", http::Method::GET, "/v1/authorize/node-events/{id}", gate)
-        .handler(|_| async { Ok(Reply::empty(http::StatusCode::NO_CONTENT)) })
+    let (nodes, audit) = (Arc::clone(nodes), Arc::clone(&gates.audit));
+    Operation::new("AuthorizeNodeEvents", http::Method::GET, "/v1/authorize/node-events/{id}", gate).handler(
+        move |call| {
+            let (nodes, audit) = (Arc::clone(&nodes), Arc::clone(&audit));
+            async move {
+                // A Node follows its own events all day; an operator who does is worth a row.
+                if matches!(call.caller()?, Authenticated::Operator { .. }) {
+                    let node: NodeId = call.params.id("id", Code::NodeIdMismatch)?;
+                    let domain = nodes.node_entry(node).await?.map(|entry| entry.domain);
+                    let object = ObjectRef { kind: "node", id: node.to_string() };
+                    audit.record_alone(call.audit(domain, "node.events.subscribe", object)?).await?;
+                }
+                Ok(Reply::empty(http::StatusCode::NO_CONTENT))
+            }
+        },
+    )
 }
 
 /// Where identity providers may lie and whether they need TLS: two questions with two answers.

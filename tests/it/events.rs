@@ -123,3 +123,26 @@ async fn a_node_whose_resource_is_deleted_is_refused_on_every_edge_and_its_strea
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_who_follows_a_node_leaves_a_row_on_the_chain_of_its_domain() {
+    let installation = Installation::start(1, &[]).await;
+    let (domain, project) = installation.domain_and_project("watched", "10.44.0.0/16").await;
+    let node = installation.enrol(&project, "machine").await;
+    let own = Stream::open(&installation.http_url(0), &node, None).await;
+    let url = format!("{}/v1/nodes/{}/events", installation.http_url(0), node.node);
+    let answer = client().get(url).bearer_auth(installation.admin_token()).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let db = plexsphere_kernel::Database::connect(installation.database_url(), 1).await.unwrap();
+    let rows = async || -> Vec<(String, String, String)> {
+        sqlx::query_as(
+            "SELECT chain::text, object_id, reason FROM audit.entries WHERE relation = 'node.events.subscribe'",
+        )
+        .fetch_all(db.pool())
+        .await
+        .unwrap()
+    };
+    plexsphere_testkit::eventually!(!rows().await.is_empty(), "the row is chained");
+    assert_eq!(rows().await, [(domain, node.node.to_string(), "granted".to_owned())], "and the Node's own leaves none");
+    drop(own);
+}

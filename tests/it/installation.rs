@@ -154,6 +154,11 @@ impl Installation {
         process.child = Child::spawn(process.spec.clone()).unwrap();
     }
 
+    /// The database, for looking past the API.
+    pub(crate) fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
     /// The last lines of a role's log.
     pub(crate) fn tail(&self, role: Role) -> String {
         self.processes.iter().find(|process| process.role == role).unwrap().child.tail().join("\n")

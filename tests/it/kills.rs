@@ -11,6 +11,7 @@ use plexsphere_load::transport::{BackoffPolicy, Protocol, Trust};
 use plexsphere_load::verify;
 use rand::Rng as _;
 
+use crate::chains;
 use crate::installation::{Installation, Role};
 
 /// How long the fleet sends; a longer run is asked for by this variable.
@@ -34,7 +35,8 @@ async fn every_acknowledged_record_arrives_once_in_files_while_each_part_is_kill
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
-    println!("{kills} kills, file sink\n{}", counts.table());
+    let chains = chains::all_hold(installation.database_url()).await;
+    println!("{kills} kills, file sink, {} audit chains hold\n{}", chains.len(), counts.table());
     assert!(counts.holds(), "{}\n{}", counts.table(), installation.tail(Role::Pipelines));
     assert!(counts.signals.values().all(|signal| signal.acknowledged > 0), "{}", counts.table());
 }
@@ -47,6 +49,7 @@ async fn every_acknowledged_record_arrives_at_mimir_loki_and_the_siem_while_each
     let mut installation = Installation::start(1, &settings).await;
     let out = tempfile::tempdir().unwrap();
     let (kills, ledgers) = send_under_fire(&mut installation, out.path().to_owned()).await;
+    chains::all_hold(installation.database_url()).await;
     let expected = verify::Arrivals::of(&ledgers).unwrap();
     let deadline = std::time::Instant::now() + PATIENCE;
     let routes = loop {

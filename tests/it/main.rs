@@ -11,7 +11,9 @@
 
 mod answers;
 mod architecture;
+mod audit_rig;
 mod authority;
+mod chains;
 mod events;
 mod hostile;
 mod installation;
