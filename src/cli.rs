@@ -119,7 +119,7 @@ pub(crate) enum PlatformCommand {
         config: ConfigArgs,
         /// `admin`, `operator`, `auditor` or `reader`.
         right: String,
-        /// `user:<id>` or `service:<id>`.
+        /// `user:<id>`, `service:<id>`, or for `reader` also `group:<id>`.
         principal: String,
     },
     /// Take a right on the platform away; the last administrator stays.
@@ -128,7 +128,7 @@ pub(crate) enum PlatformCommand {
         config: ConfigArgs,
         /// `admin`, `operator`, `auditor` or `reader`.
         right: String,
-        /// `user:<id>` or `service:<id>`.
+        /// `user:<id>`, `service:<id>`, or for `reader` also `group:<id>`.
         principal: String,
     },
     /// Make an administrator of a Domain that has lost all of its own.

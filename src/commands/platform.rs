@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use plexsphere_identity::{Actor, PlatformGrants, PlatformRight, TokenPepper};
+use plexsphere_identity::{Actor, Grantee, PlatformGrants, PlatformRight, TokenPepper};
 use plexsphere_kernel::{Clock as _, Subject, SystemClock};
 use plexsphere_rebac::PgTupleWriter;
 use plexsphere_wire::PrincipalId;
@@ -24,10 +24,10 @@ pub(crate) async fn platform(config: Config, command: PlatformCommand) -> Result
     let actor = Actor::background(Subject::System(COMMAND_LINE), SystemClock.now());
     let done = match &command {
         PlatformCommand::Grant { right, principal, .. } => {
-            grants.grant(&actor, read_right(right)?, read_principal(principal)?).await
+            grants.grant(&actor, read_right(right)?, read_grantee(principal)?).await
         }
         PlatformCommand::Revoke { right, principal, .. } => {
-            grants.revoke(&actor, read_right(right)?, read_principal(principal)?).await
+            grants.revoke(&actor, read_right(right)?, read_grantee(principal)?).await
         }
         PlatformCommand::GrantDomainAdmin { domain, principal, .. } => {
             let domain = domain.parse().map_err(|error| format!("`--domain` is no Domain id: {error}"))?;
@@ -47,6 +47,18 @@ async fn open(config: &Config) -> Result<PlatformGrants, String> {
 
 fn read_right(word: &str) -> Result<PlatformRight, String> {
     PlatformRight::parse(word).ok_or_else(|| format!("`{word}` is not one of admin, operator, auditor, reader"))
+}
+
+/// As [`read_principal`], or `group:<id>` for its members.
+fn read_grantee(text: &str) -> Result<Grantee, String> {
+    match text.strip_prefix("group:") {
+        Some(id) => {
+            let id = id.strip_suffix("#member").unwrap_or(id);
+            let group = id.parse().map_err(|_| format!("`{text}` is no `group:<id>`"))?;
+            Ok(Grantee::Members(group))
+        }
+        None => read_principal(text).map(Grantee::Principal),
+    }
 }
 
 /// `user:<id>` or `service:<id>`.

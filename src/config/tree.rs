@@ -106,6 +106,10 @@ pub struct ControlConfig {
     pub signing_transition_hours: u32,
     /// The age at which a signing key is rotated, in days; 0 never, for fleets whose Nodes never enrol again.
     pub signing_max_age_days: u32,
+    /// How long reads are decided from memory while the database is gone, in seconds, at most 300; 0 not at all.
+    pub authz_stale_seconds: u32,
+    /// Whether questions about others are answered within the Domains that the caller can read only.
+    pub authz_clamp: bool,
 }
 
 /// Where secrets are kept.
@@ -207,6 +211,8 @@ impl Default for ControlConfig {
             audit_mirror: None,
             signing_transition_hours: 24,
             signing_max_age_days: 90,
+            authz_stale_seconds: 30,
+            authz_clamp: true,
         }
     }
 }
@@ -233,6 +239,9 @@ impl Config {
         }
         if !(1..=168).contains(&self.control.signing_transition_hours) {
             return Err("`control.signing_transition_hours` must be from 1 to 168".to_owned());
+        }
+        if self.control.authz_stale_seconds > 300 {
+            return Err("`control.authz_stale_seconds` must be at most 300".to_owned());
         }
         let cap = u64::try_from(self.edge.ingest.wire_bytes).unwrap_or(u64::MAX);
         if self.edge.quota.node_burst_bytes < cap || self.edge.quota.domain_burst_bytes < cap {

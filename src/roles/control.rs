@@ -30,7 +30,7 @@ use plexsphere_kernel::{
 };
 use plexsphere_mesh::{AllocationSweeper, Blocks, Mesh, MeshConfig, MeshParts, ReachabilitySweeper};
 use plexsphere_oidc::{Fetch, FetchSettings, Origin, Providers, Reach, SpiffeBundles};
-use plexsphere_rebac::{ChangeSweeper, Rebac, RebacConfig, RebacParts, RelationSync};
+use plexsphere_rebac::{AuthorizerConfig, ChangeSweeper, OrphanSweeper, Rebac, RebacConfig, RebacParts, RelationSync};
 use plexsphere_signing::{
     Signing, SigningAnnouncer, SigningConfig, SigningParts, SigningRetireSweeper, SigningRotation, SigningSelfcheck,
 };
@@ -151,9 +151,10 @@ impl Contexts {
         audit.add_tasks(&mut tasks);
         let mesh = ground.mesh();
         let flush = ground.projection(&signing, &mut tasks);
-        let rebac = ground.rebac(secrets.1.clone()).await?;
+        let rebac = ground.rebac(config, secrets.1.clone()).await?;
         tasks.add(Arc::new(rebac.sync()), RelationSync::schedule());
         tasks.add(Arc::new(rebac.sweeper()), ChangeSweeper::SCHEDULE);
+        tasks.add(Arc::new(rebac.orphan_sweeper()), OrphanSweeper::SCHEDULE);
         let identity = ground.identity(config, (&mesh, &signing), (secrets, &rebac), flush)?;
         ground.relay(&signing, &mut tasks, registry);
         tasks.add(Arc::new(mesh.reachability_sweeper()), ReachabilitySweeper::SCHEDULE);
@@ -186,6 +187,7 @@ impl Contexts {
         operations.extend(self.mesh.operations());
         operations.extend(self.audit.operations());
         operations.extend(self.rebac.operations());
+        self.rebac.admit(&operations).map_err(|unknown| unknown.to_string())?;
         let health = Health::new(probes.clone(), &["database", "migrations"]);
         let api = Api::new(operations, &self.gates, health, build_info()).map_err(|error| error.to_string())?;
         let internal =
@@ -196,14 +198,16 @@ impl Contexts {
 
 impl Ground {
     /// The relation tuples in memory, and who may do what by them.
-    async fn rebac(&self, cursors: CursorCodec) -> Result<Rebac, String> {
+    async fn rebac(&self, config: &Config, cursors: CursorCodec) -> Result<Rebac, String> {
         let parts = RebacParts {
             db: self.db.clone(),
             clock: Arc::clone(&self.clock),
             audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
             cursors,
         };
-        let opened = Rebac::open(RebacConfig::default(), parts).await;
+        let stale_ttl = Duration::from_secs(u64::from(config.control.authz_stale_seconds));
+        let config = RebacConfig { authorizer: AuthorizerConfig { stale_ttl }, clamp: config.control.authz_clamp };
+        let opened = Rebac::open(config, parts).await;
         opened.map_err(|fault| format!("the relation tuples cannot be read: {}", sentence(&fault)))
     }
 

@@ -8,7 +8,9 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use members::repair as repair_members;
 pub use members::{MemberKind, Membership};
+pub(crate) use model::object;
 pub use model::{Group, GroupRefusal, GroupSource};
 pub use service::Groups;
 

@@ -50,7 +50,7 @@ pub use groups::{Group, GroupRefusal, GroupSource, Groups, MemberKind, Membershi
 pub use journal::{Actor, Journal};
 pub use pepper::TokenPepper;
 pub use principals::{
-    ApiTokenText, ApiTokens, DeliveryFault, FirstAdministrator, GrantRefusal, PgAuthenticator, PlatformGrants,
+    ApiTokenText, ApiTokens, DeliveryFault, FirstAdministrator, GrantRefusal, Grantee, PgAuthenticator, PlatformGrants,
     PlatformRight, Revocation, TokenRefusal,
 };
 pub use sessions::Sessions;

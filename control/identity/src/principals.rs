@@ -15,7 +15,7 @@ mod verdicts;
 pub use authenticator::PgAuthenticator;
 pub(crate) use bootstrap::EndedTokens;
 pub use bootstrap::{DeliveryFault, FirstAdministrator};
-pub use grants::{GrantRefusal, PlatformGrants, PlatformRight};
+pub use grants::{GrantRefusal, Grantee, PlatformGrants, PlatformRight};
 pub use model::{ApiTokenText, TokenRefusal};
 pub use service::ApiTokens;
 pub use verdicts::Revocation;

@@ -57,6 +57,19 @@ impl CaveatNames {
         self.0.entry(name.to_owned()).or_default();
     }
 
+    /// Adds those of another decision.
+    pub fn extend(&mut self, other: Self) {
+        for (caveat, parameters) in other.0 {
+            self.0.entry(caveat).or_default().extend(parameters);
+        }
+    }
+
+    /// Whether no caveat was looked at.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Caveats with their parameters, both in order.
     #[must_use]
     pub const fn names(&self) -> &BTreeMap<String, BTreeSet<String>> {

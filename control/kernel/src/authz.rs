@@ -58,6 +58,15 @@ pub struct Ruling {
     pub caveats: CaveatNames,
 }
 
+/// Answers about many objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rulings {
+    /// Whether the principal may, object by object.
+    pub allowed: Vec<bool>,
+    /// The conditions that were looked at for any of them, by name.
+    pub caveats: CaveatNames,
+}
+
 /// The relation store cannot be asked and no fresh decision is at hand. Nothing is allowed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the relation store is unreachable")]
@@ -109,11 +118,13 @@ pub trait Authorizer: Send + Sync + 'static {
         relation: &str,
         objects: &[ObjectRef],
         circumstances: &Circumstances,
-    ) -> Result<Vec<bool>, AuthzUnavailable> {
-        let mut allowed = Vec::with_capacity(objects.len());
+    ) -> Result<Rulings, AuthzUnavailable> {
+        let mut rulings = Rulings::default();
         for object in objects {
-            allowed.push(self.decide(principal, relation, object, circumstances).await?.decision.is_allowed());
+            let ruling = self.decide(principal, relation, object, circumstances).await?;
+            rulings.allowed.push(ruling.decision.is_allowed());
+            rulings.caveats.extend(ruling.caveats);
         }
-        Ok(allowed)
+        Ok(rulings)
     }
 }

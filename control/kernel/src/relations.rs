@@ -71,11 +71,31 @@ impl RelationTuple {
 /// Writes tuples in the caller's transaction. What commits is visible to every check that begins afterwards.
 #[async_trait]
 pub trait TupleWriter: Send + Sync + 'static {
-    /// Stores tuples of one Domain, or of the platform; one that is there already is left alone, its caveat replaced.
+    /// Stores tuples of one Domain, or of the platform. A triple that is stored already stays as it is, whoever wrote it.
+    /// The answer is the tuples that were left alone because their triple stands under another condition: they are not in
+    /// force as they were asked for.
     ///
     /// # Errors
     /// [`Fault`], also for a tuple that the schema does not know: the caller judges input before.
-    async fn write(&self, tx: &mut Tx, domain: Option<DomainId>, tuples: &[RelationTuple]) -> Result<(), Fault>;
+    async fn write(
+        &self,
+        tx: &mut Tx,
+        domain: Option<DomainId>,
+        tuples: &[RelationTuple],
+    ) -> Result<Vec<RelationTuple>, Fault>;
+
+    /// As [`Self::write`], in the place of what stands under another condition, for a writer who has the last word.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    async fn overwrite(&self, tx: &mut Tx, domain: Option<DomainId>, tuples: &[RelationTuple]) -> Result<(), Fault>;
+
+    /// Whether a Domain has somebody who administers it without a condition, as the transaction sees it. Asked behind a
+    /// write of the Domain's tuples, which holds off every other one until the transaction ends, the answer stays true.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    async fn has_administrator(&self, tx: &mut Tx, domain: DomainId) -> Result<bool, Fault>;
 
     /// Removes tuples, whatever their caveat; one that is not there is left alone.
     ///
@@ -100,7 +120,8 @@ pub trait TupleWriter: Send + Sync + 'static {
         Ok(())
     }
 
-    /// How many tuples the tuple administration filed under a Project; system tuples do not count.
+    /// How many tuples the tuple administration filed under a Project; system tuples do not count. Until the transaction
+    /// ends there are no more.
     ///
     /// # Errors
     /// [`Fault`].

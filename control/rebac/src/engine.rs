@@ -10,10 +10,13 @@ mod resources;
 mod subjects;
 mod visited;
 
+use std::time::{Duration, Instant};
+
 use plexsphere_wire::DenialReason;
 
 use crate::model::caveat::{CaveatInputs, CaveatNames};
-use crate::model::graph::Found;
+use crate::model::graph::{Found, Graph};
+use crate::model::home::exists;
 use crate::model::refs::{ObjectKey, SubjectKey};
 use crate::model::schema::{KindId, NameId, Schema};
 
@@ -28,15 +31,13 @@ pub struct Limits {
     pub depth: u16,
     /// Tuples looked at.
     pub edges: u32,
-    /// Results of a lookup.
-    pub results: usize,
+    /// How long it may take.
+    pub time: Duration,
 }
 
 impl Limits {
-    /// Of a check.
-    pub const CHECK: Self = Self { depth: 32, edges: 50_000, results: 0 };
-    /// Of a lookup, which goes through everything there is to find.
-    pub const LOOKUP: Self = Self { depth: 32, edges: 1_000_000, results: 10_000 };
+    /// Of every question that is asked of this system.
+    pub const USUAL: Self = Self { depth: 32, edges: 50_000, time: Duration::from_millis(250) };
 }
 
 /// A limit was reached before there was an answer.
@@ -48,9 +49,9 @@ pub enum Exhausted {
     /// Too many tuples in all.
     #[error("more tuples had to be looked at than the limit")]
     Edges,
-    /// More results than a lookup gives.
-    #[error("there are more results than the limit")]
-    Results,
+    /// Too slow.
+    #[error("the walk took longer than the limit")]
+    Time,
 }
 
 /// What is asked of a check.
@@ -88,6 +89,12 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// No, and nothing ties the subject to the object.
+    #[must_use]
+    pub fn out_of_scope() -> Self {
+        Self { denied: Some(DenialReason::OutOfScope), path: Vec::new(), caveats: CaveatNames::default() }
+    }
+
     /// Whether the answer is yes.
     #[must_use]
     pub const fn is_allowed(&self) -> bool {
@@ -117,7 +124,7 @@ pub struct ResourcesQuestion<'a> {
 /// What is asked of a lookup for subjects.
 #[derive(Clone, Copy, Debug)]
 pub struct SubjectsQuestion<'a> {
-    /// Subjects of this kind. A kind of usersets, such as Groups, yields the objects whose usersets may.
+    /// Subjects of this kind; `group` yields the Groups whose members may.
     pub kind: KindId,
     /// The relation or permission.
     pub name: NameId,
@@ -127,19 +134,45 @@ pub struct SubjectsQuestion<'a> {
     pub inputs: &'a CaveatInputs,
 }
 
-/// What a walk has left of its edges.
+/// Answers a check of an object that may not exist. One that does not is out of everybody's scope, whatever its rules say
+/// of itself.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_existing(graph: &Graph, question: &Question<'_>, limits: Limits) -> Result<Verdict, Exhausted> {
+    if exists(graph, question.object) { check(graph, question, limits) } else { Ok(Verdict::out_of_scope()) }
+}
+
+/// What a walk has left of its edges and of its time.
 struct Budget {
     left: u32,
+    time: Duration,
+    until: Option<Instant>,
 }
+
+/// The clock is looked at once in this many edges, so that a short walk never does.
+const EDGES_PER_LOOK: u32 = 1_024;
 
 impl Budget {
     const fn of(limits: Limits) -> Self {
-        Self { left: limits.edges }
+        Self { left: limits.edges, time: limits.time, until: None }
     }
 
     fn spend(&mut self) -> Result<(), Exhausted> {
         self.left = self.left.checked_sub(1).ok_or(Exhausted::Edges)?;
-        Ok(())
+        if self.left.is_multiple_of(EDGES_PER_LOOK) { self.look_at_the_clock() } else { Ok(()) }
+    }
+
+    fn look_at_the_clock(&mut self) -> Result<(), Exhausted> {
+        let now = Instant::now();
+        match self.until {
+            Some(until) if now >= until => Err(Exhausted::Time),
+            Some(_) => Ok(()),
+            None => {
+                self.until = now.checked_add(self.time);
+                Ok(())
+            }
+        }
     }
 }
 

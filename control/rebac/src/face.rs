@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use plexsphere_kernel::http::Operation;
+use plexsphere_kernel::http::{Gate, ObjectFrom, Operation};
 use plexsphere_kernel::paging::CursorCodec;
 use plexsphere_kernel::{AuditLog, Authorizer, Clock, Database, Fault, GrantRules, TupleWriter};
 
 use crate::http::{self, Parts};
 use crate::service::administration::Administration;
 use crate::service::authorizer::{AuthorizerConfig, RelationAuthorizer};
+use crate::service::orphans::OrphanSweeper;
 use crate::service::sweeper::ChangeSweeper;
 use crate::service::sync::{RelationSync, Relations};
 use crate::service::writer::PgTupleWriter;
@@ -40,6 +41,30 @@ pub struct RebacParts {
     pub cursors: CursorCodec,
 }
 
+/// A gate asks for what the schema does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the gate of {operation} asks for `{permission}` on `{kind}`, which the relation schema does not have")]
+pub struct UnknownPermission {
+    /// The operation.
+    pub operation: &'static str,
+    /// The kind of its object.
+    pub kind: &'static str,
+    /// The permission.
+    pub permission: &'static str,
+}
+
+/// The kind and the permission that a gate asks for.
+const fn asked(gate: &Gate) -> Option<(&'static str, &'static str)> {
+    match *gate {
+        Gate::Open(_) | Gate::AnyCaller(_) => None,
+        Gate::Relation { relation, object: ObjectFrom::Platform } => Some(("platform", relation)),
+        Gate::Relation { relation, object: ObjectFrom::Path { kind, .. } } | Gate::AfterRead { relation, kind } => {
+            Some((kind, relation))
+        }
+        Gate::OwnNode { relation, .. } => Some(("node", relation)),
+    }
+}
+
 /// The relation context.
 pub struct Rebac {
     db: Database,
@@ -67,6 +92,7 @@ impl Rebac {
             audit,
             cursors,
             clamp: config.clamp,
+            lookups: Parts::turns(),
         });
         Ok(Self { db, clock, relations, authorizer, http })
     }
@@ -105,6 +131,26 @@ impl Rebac {
     #[must_use]
     pub fn sync(&self) -> RelationSync {
         RelationSync::new(Arc::clone(&self.relations))
+    }
+
+    /// Whether every gate asks for what the schema has: one that does not would refuse everybody.
+    ///
+    /// # Errors
+    /// [`UnknownPermission`], for the first that does not.
+    pub fn admit(&self, operations: &[Operation]) -> Result<(), UnknownPermission> {
+        let schema = self.relations.schema();
+        let unknown = operations.iter().find_map(|operation| {
+            let (kind, permission) = asked(&operation.gate)?;
+            let unknown = UnknownPermission { operation: operation.id, kind, permission };
+            (!schema.knows(kind, permission)).then_some(unknown)
+        });
+        unknown.map_or(Ok(()), Err)
+    }
+
+    /// The task that removes tuples of what is gone; see [`OrphanSweeper::SCHEDULE`].
+    #[must_use]
+    pub fn orphan_sweeper(&self) -> OrphanSweeper {
+        OrphanSweeper::new(self.db.clone())
     }
 
     /// The task that clears old changes away; see [`ChangeSweeper::SCHEDULE`].

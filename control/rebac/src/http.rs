@@ -6,7 +6,6 @@ mod schemas;
 mod words;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use plexsphere_kernel::audit::CaveatNames as AuditNames;
 use plexsphere_kernel::authz::Circumstances;
@@ -14,6 +13,7 @@ use plexsphere_kernel::http::{Call, Operation};
 use plexsphere_kernel::paging::CursorCodec;
 use plexsphere_kernel::{Assurance, AuditLog, AuditRecord, Authenticated, ObjectRef, Outcome};
 use plexsphere_wire::{Code, DomainId, Problem};
+use tokio::sync::Semaphore;
 
 use crate::model::graph::Graph;
 use crate::model::home::home;
@@ -24,8 +24,6 @@ use crate::service::authorizer::RelationAuthorizer;
 use crate::service::sync::Relations;
 
 const TAG: &str = "authz";
-/// How long an operation waits for the database's word that the tuples in memory are complete.
-const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What the operations stand on.
 pub(crate) struct Parts {
@@ -36,6 +34,15 @@ pub(crate) struct Parts {
     pub(crate) cursors: CursorCodec,
     /// Whether objects of Domains that the caller cannot read are out of scope in questions about others.
     pub(crate) clamp: bool,
+    /// The turns of lookups.
+    pub(crate) lookups: Arc<Semaphore>,
+}
+
+impl Parts {
+    /// The turns of lookups that there are.
+    pub(crate) fn turns() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(ask::LOOKUPS_AT_ONCE))
+    }
 }
 
 /// Every operation of this context.
@@ -52,13 +59,10 @@ impl Parts {
 
     /// A state with every write that was committed before the request.
     async fn graph(&self) -> Result<Arc<Graph>, Problem> {
-        let cause = match tokio::time::timeout(PATIENCE, self.relations.fresh()).await {
-            Ok(Ok(graph)) => return Ok(graph),
-            Ok(Err(fault)) => Some(fault),
-            Err(_) => None,
-        };
-        tracing::warn!(?cause, "the relation tuples cannot be confirmed");
-        Err(unavailable())
+        self.relations.confirmed().await.map_err(|unconfirmed| {
+            tracing::warn!(cause = ?unconfirmed.cause, "the relation tuples cannot be confirmed");
+            unavailable()
+        })
     }
 
     /// Records what was asked or done, on the chain of the object's Domain.

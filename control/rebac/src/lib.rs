@@ -28,12 +28,13 @@ pub mod model;
 mod service;
 mod store;
 
-pub use face::{Rebac, RebacConfig, RebacParts};
+pub use face::{Rebac, RebacConfig, RebacParts, UnknownPermission};
 pub use model::caveat::{Caveat, CaveatInputs, CaveatNames};
 pub use model::graph::{Change, Generations, Graph, Scope, Tuple};
 pub use model::refs::{ObjectId, ObjectKey, RefProblem, SubjectKey};
 pub use model::schema::{Class, KindId, NameId, Schema, SchemaError};
 pub use service::authorizer::{AuthorizerConfig, RelationAuthorizer};
+pub use service::orphans::OrphanSweeper;
 pub use service::sweeper::ChangeSweeper;
 pub use service::sync::{RelationSync, Relations, Token};
 pub use service::writer::PgTupleWriter;

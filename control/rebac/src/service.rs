@@ -2,6 +2,7 @@
 
 pub(crate) mod administration;
 pub(crate) mod authorizer;
+pub(crate) mod orphans;
 pub(crate) mod sweeper;
 pub(crate) mod sync;
 pub(crate) mod writer;

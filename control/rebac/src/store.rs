@@ -1,6 +1,8 @@
 //! SQL over the tables of the schema `rebac`, and nothing else.
 
 pub(crate) mod feed;
+pub(crate) mod orphans;
+pub(crate) mod reach;
 pub(crate) mod rows;
 pub(crate) mod tuples;
 
@@ -24,5 +26,12 @@ pub const STATEMENTS: &[&str] = &[
     tuples::DELETE,
     tuples::FILED,
     tuples::COUNT_FILED,
-    tuples::LOCK_ADMINS,
+    tuples::DIFFERING,
+    tuples::HOLD,
+    tuples::HOLD_OF,
+    tuples::ADMINISTERED,
+    tuples::MISSING,
+    orphans::PAGE,
+    orphans::HOLD,
+    orphans::REMOVE,
 ];

@@ -238,7 +238,7 @@ fn delete(groups: Groups) -> Operation {
             TAG,
             "Delete a Group",
             "Deletes the Group with its memberships, those in other Groups among them, and every right that was given to \
-             its members as such.",
+             its members as such. The Group stays through which the last administrator of the Domain is one.",
         )
         .answers_empty(204, "Deleted.")
         .problems(&[Code::GroupNotFound])

@@ -2,10 +2,12 @@
 
 mod http;
 mod model;
+mod repair;
 mod service;
 pub(super) mod store;
 
 pub use model::{MemberKind, Membership};
+pub(crate) use repair::repair;
 
 pub(super) use http::operations;
 pub(super) use model::MAX_DEPTH;

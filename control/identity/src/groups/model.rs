@@ -1,7 +1,7 @@
 //! The Group as a value and its rules.
 
 use plexsphere_kernel::{Fault, ObjectRef};
-use plexsphere_wire::{Code, DomainId, GroupId, IdpBindingId, Problem, Timestamp};
+use plexsphere_wire::{Code, DenialReason, DomainId, GroupId, IdpBindingId, Problem, Timestamp};
 
 use super::members::MAX_DEPTH;
 use crate::text;
@@ -64,7 +64,7 @@ impl Group {
 }
 
 /// `group:<id>`.
-pub(super) fn object(id: GroupId) -> ObjectRef {
+pub(crate) fn object(id: GroupId) -> ObjectRef {
     ObjectRef { kind: "group", id: id.to_string() }
 }
 
@@ -163,6 +163,12 @@ pub enum GroupRefusal {
     /// The principal is no member.
     #[error("the group has no such member")]
     NoMember,
+    /// The Domain would be left without an administrator; the membership gave the last one its right.
+    #[error("the last administrator of a domain stays")]
+    LastAdministrator,
+    /// The same by the end of a whole Group.
+    #[error("the group has the last administrator of its domain")]
+    Administers,
     /// Not a kind of member.
     #[error("`kind` is `user`, `service_identity` or `group`")]
     Kind,
@@ -179,7 +185,10 @@ impl GroupRefusal {
             Self::Invalid(_) => Code::InvalidGroup,
             Self::SlugTaken => Code::GroupSlugConflict,
             Self::NotFound => Code::GroupNotFound,
-            Self::InvalidMembership(_) | Self::Stranger | Self::Cycle | Self::TooDeep => Code::InvalidMembership,
+            Self::InvalidMembership(_) | Self::Stranger | Self::Cycle | Self::TooDeep | Self::LastAdministrator => {
+                Code::InvalidMembership
+            }
+            Self::Administers => Code::PermissionDenied,
             Self::SourceDiffers => Code::SourceConflict,
             Self::AlreadyMember => Code::MembershipConflict,
             Self::NoMember => Code::MembershipNotFound,
@@ -193,6 +202,10 @@ impl From<GroupRefusal> for Problem {
     fn from(refusal: GroupRefusal) -> Self {
         match refusal {
             GroupRefusal::Fault(fault) => fault.into(),
+            // The operation declares no other refusal of what its caller may do in general.
+            GroupRefusal::Administers => {
+                Self::denied(GroupRefusal::Administers.code(), DenialReason::InsufficientRelation, Vec::new())
+            }
             other => Self::new(other.code(), text::sentence(&other)),
         }
     }

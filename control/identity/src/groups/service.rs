@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use plexsphere_kernel::{Database, Fault, ObjectRef, RelationTuple, TupleWriter};
-use plexsphere_wire::{DomainId, GroupId, IdpBindingId};
+use plexsphere_kernel::{Database, Fault, ObjectRef, Outcome, RelationTuple, TupleWriter};
+use plexsphere_wire::{DenialReason, DomainId, GroupId, IdpBindingId};
 use serde_json::{Value, json};
 
 use super::members;
@@ -91,16 +91,26 @@ impl Groups {
         Ok(group)
     }
 
-    /// Deletes a Group with its memberships, those in other Groups among them, and every tuple that names it.
+    /// Deletes a Group with its memberships, those in other Groups among them, and every tuple that names it. One through
+    /// which the last administrator of the Domain is one stays.
     pub(super) async fn delete(&self, actor: &Actor, id: GroupId) -> Result<(), GroupRefusal> {
         let mut tx = self.db.begin().await?;
         let group = store::lock(&mut tx, id).await?.ok_or(GroupRefusal::NotFound)?;
+        let administered = self.tuples.has_administrator(&mut tx, group.domain).await?;
         self.end(&mut tx, actor, &group).await?;
+        if administered && !self.tuples.has_administrator(&mut tx, group.domain).await? {
+            tx.rollback().await.map_err(Fault::from)?;
+            let mut row = actor.record(Some(group.domain), "group.delete", group.object());
+            row.outcome = Outcome::Denied(DenialReason::InsufficientRelation);
+            self.journal.record_alone(row).await?;
+            return Err(GroupRefusal::Administers);
+        }
         tx.commit().await.map_err(Fault::from)?;
         Ok(())
     }
 
-    /// [`Self::delete`] for every Group that a binding fills, in the caller's transaction, which holds the binding.
+    /// [`Self::delete`] for every Group that a binding fills, in the caller's transaction, which holds the binding. No
+    /// Group stays for the sake of an administrator: a door to a provider must close when it is told to.
     pub(crate) async fn end_all_of(
         &self,
         tx: &mut plexsphere_kernel::Tx,

@@ -143,7 +143,8 @@ impl FirstAdministrator {
     /// Makes a platform administrator of a User.
     async fn grant(&self, tx: &mut Tx, user: PrincipalId, now: Timestamp) -> Result<(), Fault> {
         store::grant_admin(tx, user, now).await?;
-        self.tuples.write(tx, None, &[administration(user)]).await
+        self.tuples.write(tx, None, &[administration(user)]).await?;
+        Ok(())
     }
 
     /// Whether a token is to be made. The door closes here when somebody else administers the platform.

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use plexsphere_kernel::{
-    AuditLog, Database, Fault, ObjectRef, PrincipalScope, RelationTuple, Subject, TupleWriter, Tx,
+    AuditLog, Database, Fault, ObjectRef, PrincipalScope, RelationTuple, Subject, SubjectRef, TupleWriter, Tx,
 };
-use plexsphere_wire::{DomainId, PrincipalId};
+use plexsphere_wire::{DomainId, GroupId, PrincipalId};
 
 use super::bootstrap::{EndedTokens, FirstAdministrator};
 use super::cache::Cache;
@@ -49,15 +49,33 @@ impl PlatformRight {
     }
 }
 
+/// Who is given a right on the platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grantee {
+    /// A person or a service identity.
+    Principal(Subject),
+    /// The members of a Group, which is always one of a Domain.
+    Members(GroupId),
+}
+
+impl From<Subject> for Grantee {
+    fn from(subject: Subject) -> Self {
+        Self::Principal(subject)
+    }
+}
+
 /// Why a right is not given or taken.
 #[derive(Debug, thiserror::Error)]
 pub enum GrantRefusal {
     /// There is no such person or service identity.
-    #[error("there is no such user or service identity")]
+    #[error("there is no such user, service identity or group")]
     UnknownPrincipal,
     /// It belongs to a Domain, whose administrators can become it: by a token of its, or by its identity provider.
     #[error("a principal of a domain may read the platform at most")]
     OfADomain,
+    /// It belongs to another Domain than the one that it would administer.
+    #[error("a principal of another domain does not administer this one")]
+    OfAnotherDomain,
     /// There is no such Domain.
     #[error("there is no such domain")]
     UnknownDomain,
@@ -98,15 +116,16 @@ impl PlatformGrants {
     ///
     /// # Errors
     /// [`GrantRefusal`].
-    pub async fn grant(&self, actor: &Actor, right: PlatformRight, to: Subject) -> Result<(), GrantRefusal> {
+    pub async fn grant(&self, actor: &Actor, right: PlatformRight, to: impl Into<Grantee>) -> Result<(), GrantRefusal> {
+        let to = to.into();
         let mut tx = self.db.begin().await?;
-        let (object, scope) = principal(&mut tx, to).await?;
+        let (subject, scope) = grantee(&mut tx, to).await?;
         if right != PlatformRight::Reader && scope != PrincipalScope::Platform {
             return Err(GrantRefusal::OfADomain);
         }
-        let tuple = RelationTuple::new(ObjectRef::platform(), right.as_str(), object);
+        let tuple = RelationTuple::new(ObjectRef::platform(), right.as_str(), subject);
         let ended = match (right, to) {
-            (PlatformRight::Admin, Subject::User(user)) => {
+            (PlatformRight::Admin, Grantee::Principal(Subject::User(user))) => {
                 self.first_administrator.succeed(&mut tx, user, actor).await?
             }
             _ => {
@@ -124,11 +143,20 @@ impl PlatformGrants {
     ///
     /// # Errors
     /// [`GrantRefusal`]; the last person who administers the platform keeps that right.
-    pub async fn revoke(&self, actor: &Actor, right: PlatformRight, from: Subject) -> Result<(), GrantRefusal> {
+    pub async fn revoke(
+        &self,
+        actor: &Actor,
+        right: PlatformRight,
+        from: impl Into<Grantee>,
+    ) -> Result<(), GrantRefusal> {
+        let from = from.into();
         let mut tx = self.db.begin().await?;
-        let (object, _) = principal(&mut tx, from).await?;
-        let tuple = RelationTuple::new(ObjectRef::platform(), right.as_str(), object);
-        if let (PlatformRight::Admin, Subject::User(user)) = (right, from)
+        let (subject, _) = grantee(&mut tx, from).await?;
+        if right != PlatformRight::Reader && matches!(from, Grantee::Members(_)) {
+            return Err(GrantRefusal::OfADomain);
+        }
+        let tuple = RelationTuple::new(ObjectRef::platform(), right.as_str(), subject);
+        if let (PlatformRight::Admin, Grantee::Principal(Subject::User(user))) = (right, from)
             && !store::revoke_admin(&mut tx, user).await?
         {
             return Err(GrantRefusal::LastAdministrator);
@@ -145,12 +173,16 @@ impl PlatformGrants {
     /// [`GrantRefusal`].
     pub async fn grant_domain_admin(&self, actor: &Actor, domain: DomainId, to: Subject) -> Result<(), GrantRefusal> {
         let mut tx = self.db.begin().await?;
-        let (to, _) = principal(&mut tx, to).await?;
+        let (to, scope) = principal(&mut tx, to).await?;
         if !store::lock_domain(&mut tx, domain).await? {
             return Err(GrantRefusal::UnknownDomain);
         }
+        if scope != PrincipalScope::Platform && scope != PrincipalScope::Domain(domain) {
+            return Err(GrantRefusal::OfAnotherDomain);
+        }
+        // Without a condition, whatever one the principal has been given `admin` under before.
         let tuple = RelationTuple::new(ObjectRef::domain(domain), "admin", to);
-        self.tuples.write(&mut tx, Some(domain), &[tuple]).await?;
+        self.tuples.overwrite(&mut tx, Some(domain), &[tuple]).await?;
         // It concerns the Domain, and who runs the platform must be able to show that it was done.
         for chain in [None, Some(domain)] {
             self.note(&mut tx, actor, chain, "domain.grant-admin").await?;
@@ -162,6 +194,21 @@ impl PlatformGrants {
     async fn note(&self, tx: &mut Tx, actor: &Actor, domain: Option<DomainId>, action: &str) -> Result<(), Fault> {
         let object = domain.map_or_else(ObjectRef::platform, ObjectRef::domain);
         self.journal.record(tx, actor.record(domain, action, object)).await
+    }
+}
+
+/// Whoever is to have the right as a subject of tuples, and where it belongs.
+async fn grantee(tx: &mut Tx, grantee: Grantee) -> Result<(SubjectRef, PrincipalScope), GrantRefusal> {
+    match grantee {
+        Grantee::Principal(subject) => {
+            let (object, scope) = principal(tx, subject).await?;
+            Ok((object.into(), scope))
+        }
+        Grantee::Members(group) => {
+            let domain = store::domain_of_group(tx, group).await?.ok_or(GrantRefusal::UnknownPrincipal)?;
+            let object = ObjectRef { kind: "group", id: group.to_string() };
+            Ok((SubjectRef::userset(object, "member"), PrincipalScope::Domain(domain)))
+        }
     }
 }
 

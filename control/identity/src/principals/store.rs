@@ -1,7 +1,7 @@
 //! SQL of Users and API tokens.
 
 use plexsphere_kernel::{Fault, Principal, PrincipalScope, Subject, Tx};
-use plexsphere_wire::{DomainId, PrincipalId, Timestamp, TokenId};
+use plexsphere_wire::{DomainId, GroupId, PrincipalId, Timestamp, TokenId};
 use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, Row as _};
 use time::OffsetDateTime;
@@ -39,6 +39,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     REVOKE_ADMIN_UNLESS_LAST,
     USER_STANDS,
     SERVICE_STANDS,
+    GROUP_STANDS,
     DOMAIN_STANDS,
     BOOTSTRAP_LOCK,
 ];
@@ -102,6 +103,7 @@ const REVOKE_ADMIN_UNLESS_LAST: &str = "DELETE FROM identity.platform_admins WHE
     AND EXISTS (SELECT FROM identity.platform_admins WHERE user_id <> $1)";
 const USER_STANDS: &str = "SELECT domain_id FROM identity.users WHERE id = $1 FOR KEY SHARE";
 const SERVICE_STANDS: &str = "SELECT domain_id FROM identity.service_identities WHERE id = $1 FOR KEY SHARE";
+const GROUP_STANDS: &str = "SELECT domain_id FROM identity.groups WHERE id = $1 FOR KEY SHARE";
 const DOMAIN_STANDS: &str = "SELECT id FROM identity.domains WHERE id = $1 FOR KEY SHARE";
 const BOOTSTRAP_LOCK: &str = "SELECT pg_advisory_xact_lock(7235419221103001)";
 
@@ -349,6 +351,12 @@ pub(super) async fn scope_of(tx: &mut Tx, subject: Subject) -> Result<Option<Pri
     let domain: Option<Option<Uuid>> = query.fetch_optional(&mut **tx).await?;
     let scope = |domain: Uuid| PrincipalScope::Domain(DomainId::from_uuid(domain));
     Ok(domain.map(|domain| domain.map_or(PrincipalScope::Platform, scope)))
+}
+
+/// The Domain of a Group, which is held until the transaction ends; `None` when there is none.
+pub(super) async fn domain_of_group(tx: &mut Tx, group: GroupId) -> Result<Option<DomainId>, Fault> {
+    let domain: Option<Uuid> = sqlx::query_scalar(GROUP_STANDS).bind(group.uuid()).fetch_optional(&mut **tx).await?;
+    Ok(domain.map(DomainId::from_uuid))
 }
 
 /// Whether a Domain exists, held until the transaction ends.

@@ -10,10 +10,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plexsphere_kernel::tasks::{Progress, Schedule, Task, TaskKind};
 use plexsphere_kernel::{Database, Fault, ObjectRef, RelationTuple, TupleWriter};
-use plexsphere_wire::{DomainId, NodeId, PrincipalId, ProjectId, ResourceId};
+use plexsphere_wire::{DomainId, GroupId, NodeId, PrincipalId, ProjectId, ResourceId};
 use uuid::Uuid;
 
 use super::edges;
+use crate::groups;
 
 /// How many rows are gone through in one transaction.
 const BATCH: i64 = 500;
@@ -32,6 +33,8 @@ pub(crate) const STATEMENTS: &[&str] = &[
     SERVICES_LEFT,
     USERS,
     USERS_LEFT,
+    GROUPS,
+    GROUPS_LEFT,
 ];
 
 /// Every page with the index that it walks.
@@ -43,6 +46,7 @@ pub(crate) const PAGES: &[(&str, &str)] = &[
     (NODES_OF_PROJECTS, "nodes_pkey"),
     (SERVICES, "service_identities_pkey"),
     (USERS, "users_pkey"),
+    (GROUPS, "groups_pkey"),
 ];
 
 // A page is: whose edge, to what, in which Domain.
@@ -63,6 +67,8 @@ const SERVICES_LEFT: &str = "SELECT id FROM identity.service_identities WHERE id
 // People of the platform belong to it.
 const USERS: &str = "SELECT id, domain_id, domain_id FROM identity.users WHERE id > $1 ORDER BY id LIMIT $2";
 const USERS_LEFT: &str = "SELECT id FROM identity.users WHERE id = ANY($1)";
+const GROUPS: &str = "SELECT id, domain_id, domain_id FROM identity.groups WHERE id > $1 ORDER BY id LIMIT $2";
+const GROUPS_LEFT: &str = "SELECT id FROM identity.groups WHERE id = ANY($1)";
 
 /// One kind of edge: where its rows are, which of them are left, and what it looks like.
 struct Edge {
@@ -71,7 +77,7 @@ struct Edge {
     tuple: fn(Uuid, Option<Uuid>) -> RelationTuple,
 }
 
-const EDGES: [Edge; 8] = [
+const EDGES: [Edge; 9] = [
     Edge { page: DOMAINS, left: DOMAINS_LEFT, tuple: |id, _| edges::place(DomainId::from_uuid(id)) },
     Edge { page: DOMAINS, left: DOMAINS_LEFT, tuple: |id, _| edges::tenant(DomainId::from_uuid(id)) },
     Edge {
@@ -118,6 +124,14 @@ const EDGES: [Edge; 8] = [
             RelationTuple::parent(edges::user(PrincipalId::from_uuid(id)), home)
         },
     },
+    Edge {
+        page: GROUPS,
+        left: GROUPS_LEFT,
+        tuple: |id, domain| {
+            let domain = DomainId::from_uuid(domain.unwrap_or_default());
+            RelationTuple::parent(groups::object(GroupId::from_uuid(id)), ObjectRef::domain(domain))
+        },
+    },
 ];
 
 /// The task.
@@ -134,7 +148,7 @@ impl TenancyTupleRepair {
         Self { db, tuples }
     }
 
-    /// Goes through the whole tree once. How many edges were looked after, missing or not.
+    /// Goes through the whole tree and the members of its Groups once. How many edges were looked after, missing or not.
     ///
     /// # Errors
     /// [`Fault`].
@@ -147,6 +161,7 @@ impl TenancyTupleRepair {
                 count += rows;
             }
         }
+        count += groups::repair_members(&self.db, self.tuples.as_ref()).await?;
         Ok(count)
     }
 

@@ -8,12 +8,13 @@ use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::operation::BodyRules;
 use super::pipeline::Gates;
 use super::strict;
-use crate::audit::RequestContext;
-use crate::authz::Circumstances;
+use crate::audit::{CaveatNames, RequestContext};
+use crate::authz::{Circumstances, Ruling};
 use crate::{AuditRecord, Authenticated, Decision, ObjectRef, Outcome, Principal};
 
 /// Where a request came from.
@@ -130,6 +131,21 @@ pub struct Call {
     pub(super) operation: &'static str,
     pub(super) foreign_cursor: Code,
     pub(super) gates: Arc<Gates>,
+    pub(super) asked: Asked,
+}
+
+/// Whether the authoriser was asked about a request, by whichever clone of its call.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asked(Arc<AtomicBool>);
+
+impl Asked {
+    fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn was(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Call {
@@ -189,40 +205,69 @@ impl Call {
         })
     }
 
-    /// Asks the authoriser and audits a refusal. Used by handlers whose object is known only after a read, or stands in
-    /// the body; all others name their gate beside the route.
+    /// Asks the authoriser and audits a refusal, and a grant that hangs on a condition. Used by handlers whose object is
+    /// known only after a read, or stands in the body; all others name their gate beside the route.
     ///
     /// # Errors
     /// 403 `permission_denied`, or 503 `authz_unavailable`.
     pub async fn authorize(&self, relation: &str, object: &ObjectRef) -> Result<(), Problem> {
-        let principal = self.principal()?;
-        let ruling = self.gates.authorizer.decide(&principal, relation, object, &self.circumstances()).await?;
+        let ruling = self.ruling(relation, object).await?;
         match ruling.decision {
-            Decision::Allowed { .. } => Ok(()),
+            Decision::Allowed { .. } => self.note_conditions(relation, object, ruling.caveats).await,
             Decision::Denied { reason, relation_path } => {
-                self.gates.audit_denial(self, relation, object, (reason, ruling.caveats)).await?;
+                let outcome = Outcome::Denied(reason);
+                self.gates.audit_ruling(self, relation, object, (outcome, ruling.caveats)).await?;
                 Err(Problem::denied(Code::PermissionDenied, reason, relation_path))
             }
         }
     }
 
-    /// Whether the caller may, without audit and without refusal: for filtering the rows of a list.
+    /// Whether the caller may, without refusal: for filtering the rows of a list. A yes that hangs on a condition is
+    /// audited.
     ///
     /// # Errors
     /// 503 `authz_unavailable`.
     pub async fn may(&self, relation: &str, object: &ObjectRef) -> Result<bool, Problem> {
-        let principal = self.principal()?;
-        let ruling = self.gates.authorizer.decide(&principal, relation, object, &self.circumstances()).await?;
-        Ok(ruling.decision.is_allowed())
+        let ruling = self.ruling(relation, object).await?;
+        let allowed = ruling.decision.is_allowed();
+        if allowed {
+            self.note_conditions(relation, object, ruling.caveats).await?;
+        }
+        Ok(allowed)
     }
 
-    /// [`Self::may`] for each of many objects, in their order and from one state: for filtering a page.
+    /// [`Self::may`] for each of many objects, in their order and from one state: for filtering a page. One row about the
+    /// first object that the caller may stands for the page.
     ///
     /// # Errors
     /// 503 `authz_unavailable`.
     pub async fn may_each(&self, relation: &str, objects: &[ObjectRef]) -> Result<Vec<bool>, Problem> {
+        self.asked.note();
         let principal = self.principal()?;
-        Ok(self.gates.authorizer.check_many(&principal, relation, objects, &self.circumstances()).await?)
+        let rulings = self.gates.authorizer.check_many(&principal, relation, objects, &self.circumstances()).await?;
+        if let Some((object, _)) = objects.iter().zip(&rulings.allowed).find(|(_, allowed)| **allowed) {
+            self.note_conditions(relation, object, rulings.caveats).await?;
+        }
+        Ok(rulings.allowed)
+    }
+
+    async fn ruling(&self, relation: &str, object: &ObjectRef) -> Result<Ruling, Problem> {
+        self.asked.note();
+        let principal = self.principal()?;
+        Ok(self.gates.authorizer.decide(&principal, relation, object, &self.circumstances()).await?)
+    }
+
+    /// A grant without conditions is told by the row of what was done with it; one with conditions has a row of its own.
+    pub(super) async fn note_conditions(
+        &self,
+        relation: &str,
+        object: &ObjectRef,
+        caveats: CaveatNames,
+    ) -> Result<(), Problem> {
+        if caveats.is_empty() {
+            return Ok(());
+        }
+        self.gates.audit_ruling(self, relation, object, (Outcome::Granted, caveats)).await
     }
 
     /// What conditions on grants are compared with: the server's own knowledge of the request.

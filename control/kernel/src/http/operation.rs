@@ -59,7 +59,7 @@ pub enum Gate {
         object: ObjectFrom,
     },
     /// A caller with this relation on an object that is known only after a read, or stands in the body: the handler
-    /// calls [`Call::authorize`].
+    /// calls [`Call::authorize`]. An answer of one that asked nobody is a 500.
     AfterRead {
         /// The relation or permission.
         relation: &'static str,

@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, req
 use plexsphere_wire::problem::MEDIA_TYPE;
 use plexsphere_wire::{Code, CorrelationId, DenialReason, PrincipalId, Problem};
 
-use super::call::{Call, ClientInfo, PathParams, Query, Reply};
+use super::call::{Asked, Call, ClientInfo, PathParams, Query, Reply};
 use super::operation::{Gate, ObjectFrom, Operation, Scheme};
 use crate::audit::{CaveatNames, RequestContext};
 use crate::paging;
@@ -71,29 +71,34 @@ pub struct Gates {
 }
 
 impl Gates {
-    /// Records a refusal on the chain of the caller's Domain, or on the platform's for a platform principal, with the
-    /// conditions that were looked at.
+    /// Records a decision with the conditions that were looked at: a granted one about a Domain on its chain, every other
+    /// on that of the caller's Domain, or on the platform's for a platform principal.
     ///
     /// # Errors
-    /// 500: a refusal that cannot be recorded is a fault.
-    pub(super) async fn audit_denial(
+    /// 500: a decision that cannot be recorded is a fault.
+    pub(super) async fn audit_ruling(
         &self,
         call: &Call,
         relation: &str,
         object: &ObjectRef,
-        (reason, caveats): (DenialReason, CaveatNames),
+        (outcome, caveats): (Outcome, CaveatNames),
     ) -> Result<(), Problem> {
         let principal = call.principal()?;
-        let domain = match principal.scope {
+        let own = match principal.scope {
             PrincipalScope::Platform => None,
             PrincipalScope::Domain(domain) => Some(domain),
+        };
+        let domain = match (outcome, object.kind) {
+            (Outcome::Granted, "domain") => object.id.parse().ok().or(own),
+            (Outcome::Granted, "platform") => None,
+            _ => own,
         };
         let record = AuditRecord {
             domain,
             subject: principal.subject,
             relation: relation.to_owned(),
             object: object.clone(),
-            outcome: Outcome::Denied(reason),
+            outcome,
             correlation_id: call.correlation_id.clone(),
             context: RequestContext { ip: call.client.ip.clone(), user_agent: call.client.user_agent.clone() },
             occurred_at: call.now,
@@ -232,13 +237,20 @@ async fn pass(
             Code::InvalidCursor
         },
         gates,
+        asked: Asked::default(),
     };
     judge_address(&operation, &call)?;
     authorize(&operation, &call).await?;
     if let Some(rules) = &operation.body {
         call.body = body::read(&parts.headers, body, rules).await?;
     }
-    (operation.handler)(call).await
+    let asked = call.asked.clone();
+    let reply = (operation.handler)(call).await?;
+    if matches!(operation.gate, Gate::AfterRead { .. }) && !asked.was() {
+        tracing::error!(operation = operation.id, "a handler answered without asking who may");
+        return Err(Problem::internal());
+    }
+    Ok(reply)
 }
 
 async fn authenticate(
@@ -333,21 +345,23 @@ async fn own_node(
 ) -> Result<(), Problem> {
     let named = call.params.text(param);
     let object = ObjectRef { kind: "node", id: named.chars().take(64).collect() };
-    let reason = DenialReason::InsufficientRelation;
     match call.caller()? {
         Authenticated::Node(place) => {
             if named.parse() == Ok(place.node) {
                 return Ok(());
             }
-            call.gates.audit_denial(call, relation, &object, (reason, CaveatNames::default())).await?;
+            let reason = DenialReason::InsufficientRelation;
+            let outcome = Outcome::Denied(reason);
+            call.gates.audit_ruling(call, relation, &object, (outcome, CaveatNames::default())).await?;
             Err(Problem::denied(mismatch, reason, Vec::new()))
         }
         Authenticated::Operator { principal, .. } => {
             let ruling = call.gates.authorizer.decide(principal, relation, &object, &call.circumstances()).await?;
             match ruling.decision {
-                Decision::Allowed { .. } => Ok(()),
-                Decision::Denied { relation_path, .. } => {
-                    call.gates.audit_denial(call, relation, &object, (reason, ruling.caveats)).await?;
+                Decision::Allowed { .. } => call.note_conditions(relation, &object, ruling.caveats).await,
+                Decision::Denied { reason, relation_path } => {
+                    let outcome = Outcome::Denied(reason);
+                    call.gates.audit_ruling(call, relation, &object, (outcome, ruling.caveats)).await?;
                     Err(Problem::denied(denied, reason, relation_path))
                 }
             }

@@ -123,6 +123,12 @@ fn router(rows: &Arc<Rows>) -> axum::Router {
         origins: AllowedOrigins::parse(["https://console.example.org"]).unwrap(),
     });
     let on = |relation| Gate::on(relation, "domain", "id", Code::InvalidDomainId);
+    let after = |id, path| {
+        let gate = Gate::AfterRead { relation: "read", kind: "domain" };
+        Operation::new(id, Method::GET, path, gate).answers_empty(200, "ok")
+    };
+    let denied = Code::InsufficientRelation;
+    let own = Gate::OwnNode { param: "id", relation: "nothing", mismatch: Code::NodeIdMismatch, denied };
     serve(
         vec![
             operation("Open", "/open", Gate::Open("test")),
@@ -134,6 +140,20 @@ fn router(rows: &Arc<Rows>) -> axum::Router {
                 .paged()
                 .answers_empty(200, "ok")
                 .handler(|_| async { Ok(Reply::empty(StatusCode::OK)) }),
+            Operation::new("Own", Method::GET, "/own/{id}", own)
+                .answers_empty(200, "ok")
+                .handler(|_| async { Ok(Reply::empty(StatusCode::OK)) }),
+            after("Forgetful", "/after/forgetful").handler(|_| async { Ok(Reply::empty(StatusCode::OK)) }),
+            after("Refusing", "/after/refusing")
+                .handler(|_| async { Err(Problem::new(Code::DomainNotFound, "There is no such Domain.")) }),
+            after("Filtering", "/after/filtering").handler(|call| async move {
+                call.may_each("read", &[]).await?;
+                Ok(Reply::empty(StatusCode::OK))
+            }),
+            after("Asking", "/after/asking").handler(|call| async move {
+                call.clone().authorize("manage", &ObjectRef::platform()).await?;
+                Ok(Reply::empty(StatusCode::OK))
+            }),
         ],
         &gates,
     )
@@ -142,6 +162,7 @@ fn router(rows: &Arc<Rows>) -> axum::Router {
 struct Answer {
     status: u16,
     code: String,
+    reason: String,
     headers: http::HeaderMap,
 }
 
@@ -162,6 +183,7 @@ async fn send(rows: &Arc<Rows>, method: Method, path: &str, bearer: Option<&str>
     Answer {
         status: parts.status.as_u16(),
         code: value["code"].as_str().unwrap_or("").to_owned(),
+        reason: value["reason"].as_str().unwrap_or("").to_owned(),
         headers: parts.headers,
     }
 }
@@ -306,14 +328,36 @@ async fn a_gzip_bomb_stops_at_the_cap() {
 }
 
 #[tokio::test]
-async fn a_denial_is_recorded_once_with_the_conditions_it_looked_at_and_a_grant_not_by_the_gate() {
-    let rows = Arc::new(Rows::default());
+async fn a_decision_that_looked_at_conditions_is_recorded_once_with_their_names() {
     let mut conditions = CaveatNames::default();
     conditions.add("business_hours", "now").unwrap();
     for path in [format!("/denied/{ID}"), format!("/managed/{ID}")] {
+        let rows = Arc::new(Rows::default());
         send(&rows, Method::POST, &path, Some("psk_good"), Body::from(GOOD)).await;
         assert_eq!(*rows.0.lock(), std::slice::from_ref(&conditions), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_handler_that_must_ask_who_may_and_did_not_serves_nobody() {
+    let rows = Arc::new(Rows::default());
+    for (path, expected) in [
+        ("/after/forgetful", (500, "internal")),
+        ("/after/refusing", (404, "domain_not_found")),
+        ("/after/filtering", (200, "")),
+        ("/after/asking", (200, "")),
+    ] {
+        let answer = send(&rows, Method::GET, path, Some("psk_good"), Body::empty()).await;
+        assert_eq!((answer.status, answer.code.as_str()), expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_operator_reads_the_authorisers_reason_on_a_nodes_own_path() {
+    let rows = Arc::new(Rows::default());
+    let answer = send(&rows, Method::GET, &format!("/own/{ID}"), Some("psk_good"), Body::empty()).await;
+    let seen = (answer.status, answer.code.as_str(), answer.reason.as_str());
+    assert_eq!(seen, (403, "insufficient_relation", "out_of_scope"));
 }
 
 #[tokio::test]

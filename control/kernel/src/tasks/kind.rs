@@ -90,6 +90,8 @@ kinds! {
     RelationSync = "authz-sync", Drop, RetryUnready, Some("authz-sync");
     /// Deletes relation changes that every replica has long followed.
     RelationChangeSweeper = "authz-change-sweeper", Drop, Retry, None;
+    /// Removes relation tuples that name something that is gone.
+    RelationOrphanSweeper = "authz-orphan-sweeper", Drop, Retry, None;
     /// Finds Nodes that have gone silent.
     ReachabilitySweeper = "reachability-sweeper", Drop, RetryUnready, Some("mesh-reachability-sweeper");
     /// Frees mesh addresses whose cooling is over.

@@ -32,18 +32,8 @@ pub fn check(graph: &Graph, question: &Question<'_>, limits: Limits) -> Result<V
     if let Some(path) = walk.run()? {
         return Ok(Verdict { denied: None, path, caveats: walk.caveats });
     }
-    if walk.broken {
-        walk.restart();
-        walk.start();
-        if let Some(path) = walk.run()? {
-            return Ok(Verdict { denied: Some(DenialReason::CaveatViolation), path, caveats: walk.caveats });
-        }
-    }
-    walk.restart();
-    let (denied, path) = match walk.tie()? {
-        Some(path) => (DenialReason::InsufficientRelation, path),
-        None => (DenialReason::OutOfScope, Vec::new()),
-    };
+    // It is no from here on: a limit that is reached on the way to the reason takes the reason and not the answer.
+    let (denied, path) = walk.reason();
     Ok(Verdict { denied: Some(denied), path, caveats: walk.caveats })
 }
 
@@ -87,8 +77,26 @@ impl Walk<'_> {
         self.steps.push(Step { place, from: None, depth: 0 });
     }
 
-    /// Begins anew, through tuples whose caveats do not hold as well.
+    /// Why not, as near as the limits allow.
+    fn reason(&mut self) -> (DenialReason, Vec<Hop>) {
+        if self.broken {
+            self.restart();
+            self.start();
+            if let Ok(Some(path)) = self.run() {
+                return (DenialReason::CaveatViolation, path);
+            }
+        }
+        self.restart();
+        match self.tie() {
+            Ok(Some(path)) => (DenialReason::InsufficientRelation, path),
+            Ok(None) | Err(_) => (DenialReason::OutOfScope, Vec::new()),
+        }
+    }
+
+    /// Begins anew with a budget of its own, through tuples whose caveats do not hold as well.
     fn restart(&mut self) {
+        self.budget = Budget::of(self.limits);
+        self.too_deep = false;
         self.steps.clear();
         self.visited = Visited::default();
         // Without a caveat in the way, they are the same through all caveats.

@@ -108,9 +108,6 @@ impl Walk<'_> {
             }
             if (object.kind, *name) == (self.question.kind, self.question.name) {
                 self.results.insert(object);
-                if self.results.len() > self.limits.results {
-                    return Err(Exhausted::Results);
-                }
             }
             self.steps.push((place, depth));
         }

@@ -6,7 +6,7 @@ use super::visited::{Place, Visited};
 use super::{Budget, Exhausted, Limits, SubjectsQuestion, holds};
 use crate::model::graph::{Found, Graph};
 use crate::model::refs::ObjectKey;
-use crate::model::schema::NameId;
+use crate::model::schema::{KindId, NameId, Schema};
 
 /// Every subject of a kind that has the name on the object, in the order of their ids.
 ///
@@ -20,6 +20,7 @@ pub fn subjects(graph: &Graph, question: &SubjectsQuestion<'_>, limits: Limits) 
         budget: Budget::of(limits),
         visited: Visited::default(),
         steps: Vec::new(),
+        of_members: of_members(graph.schema(), question.kind),
         results: BTreeSet::new(),
         too_deep: false,
     };
@@ -32,6 +33,12 @@ pub fn subjects(graph: &Graph, question: &SubjectsQuestion<'_>, limits: Limits) 
     if walk.too_deep { Err(Exhausted::Depth) } else { Ok(walk.results.into_iter().collect()) }
 }
 
+/// A Group stands for its members among the results; nothing else stands for everybody with a name on it.
+fn of_members(schema: &Schema, kind: KindId) -> Option<&[NameId]> {
+    let group = schema.kind_id("group").filter(|group| *group == kind)?;
+    Some(&schema.definition(group, schema.name_id("member")?)?.implied)
+}
+
 struct Walk<'a> {
     graph: &'a Graph,
     question: &'a SubjectsQuestion<'a>,
@@ -39,6 +46,8 @@ struct Walk<'a> {
     budget: Budget,
     visited: Visited,
     steps: Vec<(Place, u16)>,
+    /// What the members of a Group hold on it, where Groups are asked for.
+    of_members: Option<&'a [NameId]>,
     results: BTreeSet<ObjectKey>,
     too_deep: bool,
 }
@@ -47,15 +56,16 @@ impl Walk<'_> {
     fn look_at(&mut self, Place { object, name }: Place, depth: u16) -> Result<(), Exhausted> {
         let graph = self.graph;
         let Some(definition) = graph.schema().definition(object.kind, name) else { return Ok(()) };
-        if definition.expansion.own {
-            self.found(object)?;
+        let members = self.of_members.is_some_and(|names| names.contains(&name));
+        if definition.expansion.own || members {
+            self.found(object);
         }
         for relation in &definition.expansion.relations {
             for found in graph.of_relation(object, *relation) {
                 if self.passes(&found)? {
-                    self.found(found.edge.subject_object())?;
-                    if let Some(name) = found.edge.subject_name() {
-                        self.push(found.edge.subject_object(), name, depth + 1);
+                    match found.edge.subject_name() {
+                        Some(name) => self.push(found.edge.subject_object(), name, depth + 1),
+                        None => self.found(found.edge.subject_object()),
                     }
                 }
             }
@@ -75,14 +85,10 @@ impl Walk<'_> {
         Ok(holds(found, self.question.inputs))
     }
 
-    fn found(&mut self, subject: ObjectKey) -> Result<(), Exhausted> {
+    fn found(&mut self, subject: ObjectKey) {
         if subject.kind == self.question.kind {
             self.results.insert(subject);
-            if self.results.len() > self.limits.results {
-                return Err(Exhausted::Results);
-            }
         }
-        Ok(())
     }
 
     fn push(&mut self, object: ObjectKey, name: NameId, depth: u16) {

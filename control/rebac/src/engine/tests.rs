@@ -45,7 +45,7 @@ fn ask_with(graph: &Graph, line: &str, inputs: &CaveatInputs) -> Result<Verdict,
     let (left, name) = left.split_once('#').unwrap();
     let name = Schema::built_in().name_id(name).unwrap();
     let question = Question { subject: subject_of(subject), name, object: object(left), inputs };
-    check(graph, &question, Limits::CHECK)
+    check(graph, &question, Limits::USUAL)
 }
 
 fn ask(graph: &Graph, line: &str) -> Verdict {
@@ -196,11 +196,11 @@ fn a_walk_over_its_limits_is_an_error_and_never_a_grant() {
         object: object("group:1"),
         inputs: &CaveatInputs::default(),
     };
-    assert_eq!(check(&wide, &question, Limits { edges: 199, ..Limits::CHECK }), Err(Exhausted::Edges));
+    assert_eq!(check(&wide, &question, Limits { edges: 199, ..Limits::USUAL }), Err(Exhausted::Edges));
 }
 
 #[test]
-fn lookups_go_through_groups_both_ways_and_stop_at_their_limit() {
+fn lookups_go_through_groups_both_ways() {
     let graph = tree(&[
         "project:2#operator@group:11#member",
         "group:11#member@group:12#member",
@@ -212,20 +212,77 @@ fn lookups_go_through_groups_both_ways_and_stop_at_their_limit() {
     let on = |kind: &str, wanted: &str, subject: &str| {
         let kind = schema.kind_id(kind).unwrap();
         let question = ResourcesQuestion { subject: subject_of(subject), name: name(wanted), kind, inputs: &inputs };
-        resources(&graph, &question, Limits::LOOKUP).unwrap()
+        resources(&graph, &question, Limits::USUAL).unwrap()
     };
     assert_eq!(on("node", "act", "user:9"), [object("node:4")]);
     assert_eq!(on("node", "act", "user:8"), []);
     assert_eq!(on("group", "read", "user:9"), [object("group:11"), object("group:12")]);
     assert_eq!(on("node", "node-agent", "node:4"), [object("node:4")]);
-    let who = |kind: &str, wanted: &str, on: &str, results: usize| {
+    let who = |kind: &str, wanted: &str, on: &str| {
         let kind = schema.kind_id(kind).unwrap();
         let question = SubjectsQuestion { kind, name: name(wanted), object: object(on), inputs: &inputs };
-        subjects(&graph, &question, Limits { results, ..Limits::LOOKUP })
+        subjects(&graph, &question, Limits::USUAL).unwrap()
     };
-    assert_eq!(who("user", "observe", "node:4", 10).unwrap(), [object("user:8"), object("user:9")]);
-    assert_eq!(who("group", "act", "node:4", 10).unwrap(), [object("group:11"), object("group:12")]);
-    assert_eq!(who("user", "observe", "node:4", 1), Err(Exhausted::Results));
+    assert_eq!(who("user", "observe", "node:4"), [object("user:8"), object("user:9")]);
+    assert_eq!(who("group", "act", "node:4"), [object("group:11"), object("group:12")]);
+}
+
+#[test]
+fn only_groups_stand_for_those_who_have_a_name_on_them() {
+    let graph = tree(&["cloud_credential:5#uses@project:2#deploy", "project:2#maintainer@group:11#member"]);
+    let inputs = CaveatInputs::default();
+    let (schema, name) = (Schema::built_in(), Schema::built_in().name_id("uses").unwrap());
+    let who = |kind: &str| {
+        let kind = schema.kind_id(kind).unwrap();
+        let question = SubjectsQuestion { kind, name, object: object("cloud_credential:5"), inputs: &inputs };
+        subjects(&graph, &question, Limits::USUAL).unwrap()
+    };
+    assert_eq!(who("project"), []);
+    assert_eq!(who("group"), [object("group:11")]);
+    assert!(ask(&graph, "cloud_credential:5#uses@group:11#member").is_allowed());
+}
+
+#[test]
+fn a_denial_stays_one_when_its_reason_costs_more_than_the_limits() {
+    // No way to the object is open, and 300 Groups tie nobody to the Project above it.
+    let groups: Vec<String> = (0..300).map(|n| format!("project:2#admin@group:{}#member", 100 + n)).collect();
+    let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+    let graph = tree(&[&groups[..], &["secret:5#parent@project:2"]].concat());
+    let inputs = CaveatInputs::default();
+    let name = Schema::built_in().name_id("read").unwrap();
+    let question = Question { subject: subject_of("user:9"), name, object: object("secret:5"), inputs: &inputs };
+    let verdict = check(&graph, &question, Limits { edges: 100, ..Limits::USUAL }).unwrap();
+    assert_eq!(verdict.denied, Some(DenialReason::OutOfScope));
+}
+
+#[test]
+fn a_walk_that_takes_too_long_is_an_error() {
+    let wide: Vec<String> = (0..5_000).map(|n| format!("group:1#member@user:{}", 100 + n)).collect();
+    let wide = graph(&wide.iter().map(String::as_str).collect::<Vec<_>>());
+    let inputs = CaveatInputs::default();
+    let (kind, name) = (Schema::built_in().kind_id("user").unwrap(), Schema::built_in().name_id("member").unwrap());
+    let question = SubjectsQuestion { kind, name, object: object("group:1"), inputs: &inputs };
+    let limits = Limits { time: Duration::ZERO, ..Limits::USUAL };
+    assert_eq!(subjects(&wide, &question, limits), Err(Exhausted::Time));
+    assert_eq!(subjects(&wide, &question, Limits::USUAL).map(|all| all.len()), Ok(5_000));
+}
+
+#[test]
+fn what_does_not_exist_is_in_nobodys_scope_not_even_its_own() {
+    let graph = tree(&[]);
+    let inputs = CaveatInputs::default();
+    for (line, denied) in [
+        ("node:4#node-agent@node:4", None),
+        ("node:77#node-agent@node:77", Some(DenialReason::OutOfScope)),
+        ("user:77#read@user:77", Some(DenialReason::OutOfScope)),
+        ("platform:plexsphere#read@user:9", Some(DenialReason::OutOfScope)),
+    ] {
+        let (left, subject) = line.split_once('@').unwrap();
+        let (left, name) = left.split_once('#').unwrap();
+        let name = Schema::built_in().name_id(name).unwrap();
+        let question = Question { subject: subject_of(subject), name, object: object(left), inputs: &inputs };
+        assert_eq!(check_existing(&graph, &question, Limits::USUAL).unwrap().denied, denied, "{line}");
+    }
 }
 
 #[test]

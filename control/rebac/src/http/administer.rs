@@ -16,7 +16,10 @@ use super::{Parts, TAG, circumstances, reference};
 use crate::model::caveat::{Caveat, CaveatProblem};
 use crate::model::graph::{Graph, Tuple};
 use crate::model::schema::Schema;
-use crate::service::administration::{Authority, Filed, Filing, authority, filing, judge};
+use crate::service::administration::{Authority, Filed, Filing, TupleRefusal, authority, filing, judge};
+
+/// How often a change of a tuple is tried that others replace at the same time.
+const ATTEMPTS: usize = 8;
 
 pub(super) fn operations(parts: &Arc<Parts>) -> Vec<Operation> {
     vec![list(parts), create(parts), replace(parts), delete(parts)]
@@ -51,9 +54,9 @@ fn list(parts: &Arc<Parts>) -> Operation {
 
 async fn do_list(parts: &Parts, call: &Call) -> Result<Reply, Problem> {
     let project = project_of(call)?;
-    call.authorize("read", &ObjectRef::project(project)).await?;
     let filters = format!("project_id={project}");
     let page = parts.cursors.page::<(Timestamp, Uuid)>(call, &filters)?;
+    call.authorize("read", &ObjectRef::project(project)).await?;
     let mut rows = parts.administration.page(project, page.after, page.limit + 1).await?;
     let limit = usize::try_from(page.limit).unwrap_or(0);
     let more = rows.len() > limit;
@@ -133,16 +136,20 @@ fn replace(parts: &Arc<Parts>) -> Operation {
 }
 
 async fn do_replace(parts: &Parts, call: &Call) -> Result<Reply, Problem> {
-    let (graph, filing, old) = stored(parts, call).await?;
-    let request: CreateRequest = call.json::<PatchRequest>()?.into();
-    let tuple = wanted(parts.schema(), &request)?;
-    allow_old(call, &graph, filing, &old).await?;
-    allow(call, judge(&graph, filing, &tuple)?).await?;
-    let object = reference(parts.schema(), tuple.object);
-    let record = call.audit(Some(filing.domain), "relation-tuple.replace", object)?;
-    let stored = parts.administration.replace(filing, &old, &tuple, record).await?;
+    let (asked, stored) = overtaking(|| async {
+        let (graph, filing, old) = stored(parts, call).await?;
+        let request: CreateRequest = call.json::<PatchRequest>()?.into();
+        let tuple = wanted(parts.schema(), &request)?;
+        allow_old(call, &graph, filing, &old).await?;
+        allow(call, judge(&graph, filing, &tuple)?).await?;
+        let object = reference(parts.schema(), tuple.object);
+        let record = call.audit(Some(filing.domain), "relation-tuple.replace", object)?;
+        let replaced = parts.administration.replace(filing, &old, &tuple, record).await;
+        Ok(replaced.map(|stored| (request.subject, stored)))
+    })
+    .await?;
     let mut response = shown(parts.schema(), stored);
-    response.subject = respell(&request.subject, response.subject);
+    response.subject = respell(&asked, response.subject);
     Reply::json(StatusCode::OK, &response)
 }
 
@@ -159,12 +166,30 @@ fn delete(parts: &Arc<Parts>) -> Operation {
 }
 
 async fn do_delete(parts: &Parts, call: &Call) -> Result<Reply, Problem> {
-    let (graph, filing, old) = stored(parts, call).await?;
-    allow_old(call, &graph, filing, &old).await?;
-    let object = reference(parts.schema(), old.tuple.object);
-    let record = call.audit(Some(filing.domain), "relation-tuple.delete", object)?;
-    parts.administration.delete(filing, &old, record).await?;
+    overtaking(|| async {
+        let (graph, filing, old) = stored(parts, call).await?;
+        allow_old(call, &graph, filing, &old).await?;
+        let object = reference(parts.schema(), old.tuple.object);
+        let record = call.audit(Some(filing.domain), "relation-tuple.delete", object)?;
+        Ok(parts.administration.delete(filing, &old, record).await)
+    })
+    .await?;
     Ok(Reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// Tries again, from the reading of the tuple and the caller's authority over it on, as long as somebody else replaced it
+/// in between.
+async fn overtaking<T, F>(attempt: impl Fn() -> F) -> Result<T, Problem>
+where
+    F: Future<Output = Result<Result<T, TupleRefusal>, Problem>>,
+{
+    for _ in 1..ATTEMPTS {
+        match attempt().await? {
+            Err(TupleRefusal::Overtaken) => {}
+            done => return Ok(done?),
+        }
+    }
+    Ok(attempt().await??)
 }
 
 /// The tuple that the path names, for a caller who manages its Project. To one who cannot even read the Project it does

@@ -45,6 +45,16 @@ impl Reader {
         SubjectKey::parse(self.schema, &canonical).map_err(|problem| self.refuse("subject", problem))
     }
 
+    /// The subject of a question: a Group stands for its members, as in the answer of a lookup.
+    pub(super) fn asked(&self, text: &str) -> Result<SubjectKey, Problem> {
+        let subject = self.subject(text)?;
+        let member = self.schema.name_id("member").filter(|_| self.schema.kind_name(subject.object.kind) == "group");
+        Ok(match (subject.name, member) {
+            (None, Some(member)) => SubjectKey::userset(subject.object, member),
+            _ => subject,
+        })
+    }
+
     pub(super) fn resource(&self, text: &str) -> Result<ObjectKey, Problem> {
         let text = self.bounded("resource", text)?;
         let canonical = text.strip_prefix(ALIAS).filter(|rest| rest.starts_with(':'));

@@ -17,6 +17,19 @@ pub struct Home {
     pub project: Option<ObjectId>,
 }
 
+/// The relations that lead to what an object belongs to. `parent` without an arrow over it is one too: a Domain's leads to
+/// the platform.
+const PLACES: [&str; 3] = ["parent", "scope", "fleet"];
+
+/// Whether an object exists, as [`home`] knows it.
+#[must_use]
+pub fn exists(graph: &Graph, object: ObjectKey) -> bool {
+    let schema = graph.schema();
+    let mut places = PLACES.into_iter().filter_map(|name| schema.name_id(name));
+    schema.kind(object.kind).is_some_and(|kind| kind.singleton.is_some())
+        || places.any(|name| graph.of_relation(object, name).next().is_some())
+}
+
 /// Where an object belongs; `None` when it does not exist: its creation writes a tuple to what it belongs to, and its end
 /// takes it away. The only object of a kind always exists.
 #[must_use]
@@ -31,8 +44,7 @@ pub fn home(graph: &Graph, object: ObjectKey) -> Option<Home> {
             "project" => home.project = home.project.or(Some(object.id)),
             _ => {}
         }
-        // `parent` without an arrow over it is an ancestor's relation too: a Domain's leads to the platform.
-        for name in ["parent", "scope", "fleet"].into_iter().filter_map(|name| schema.name_id(name)) {
+        for name in PLACES.into_iter().filter_map(|name| schema.name_id(name)) {
             for found in graph.of_relation(object, name) {
                 let above = found.edge.subject_object();
                 if !known.contains(&above) && known.len() < MAX_ANCESTORS {

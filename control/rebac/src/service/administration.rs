@@ -46,9 +46,12 @@ pub(crate) enum TupleRefusal {
     /// The Domain would be left without an administrator.
     #[error("the last administrator of a domain stays")]
     LastAdministrator,
-    /// No such tuple.
-    #[error("there is no such tuple")]
-    NotFound,
+    /// The Project is gone.
+    #[error("there is no such project")]
+    ProjectGone,
+    /// The tuple is another than the one that was judged: somebody was faster. It is to be judged anew.
+    #[error("the tuple is changed by many at once")]
+    Overtaken,
     /// Something broke.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -65,7 +68,8 @@ impl TupleRefusal {
             | Self::Taken
             | Self::TooMany
             | Self::LastAdministrator => Code::InvalidRelationTuple,
-            Self::NotFound => Code::RelationTupleNotFound,
+            Self::ProjectGone => Code::ProjectNotFound,
+            Self::Overtaken => Code::DatastoreUnavailable,
             Self::Fault(_) => Code::Internal,
         }
     }
@@ -161,7 +165,8 @@ pub(crate) fn authority(graph: &Graph, filing: Filing, object: ObjectKey) -> Opt
 }
 
 impl Administration {
-    /// Writes a tuple, or finds the identical one that is stored.
+    /// Writes a tuple, or finds the identical one that is stored. One that code wrote is filed under the Project from then
+    /// on, so that it can be listed and taken away.
     ///
     /// # Errors
     /// [`TupleRefusal`].
@@ -172,26 +177,36 @@ impl Administration {
         record: AuditRecord,
     ) -> Result<Filed, TupleRefusal> {
         let now = record.occurred_at;
-        let mut tx = self.db.begin().await?;
-        let id = EnvelopeId::mint(now).uuid();
-        let stored = if self.insert(&mut tx, filing, (id, tuple), now).await? {
-            if tuples::count_filed(&mut tx, filing.project).await? > MAX_FILED {
-                return Err(TupleRefusal::TooMany);
-            }
-            let event = Happened::Created.event(self.schema, (id, tuple), (filing.project, filing.domain));
-            Outbox.append(&mut tx, event, now).await?;
-            Filed { id, tuple: tuple.clone(), created_at: now, project: Some(filing.project) }
-        } else {
-            let row = tuples::by_triple(&mut tx, self.schema, tuple).await?;
-            let stored = self.filed(&row.ok_or(TupleRefusal::Taken)?)?;
-            if stored.tuple.caveat != tuple.caveat {
-                return Err(TupleRefusal::OtherCaveat);
-            }
-            stored
+        let mut tx = self.begin(filing).await?;
+        let stored = match tuples::by_triple(&mut tx, self.schema, tuple).await? {
+            Some(row) => self.found(&row, tuple)?,
+            None => Filed { id: EnvelopeId::mint(now).uuid(), tuple: tuple.clone(), created_at: now, project: None },
+        };
+        let stored = match stored.project {
+            Some(_) => stored,
+            None => self.file(&mut tx, filing, stored, now).await?,
         };
         self.audit.record(&mut tx, record).await?;
         tx.commit().await.map_err(Fault::from)?;
         Ok(stored)
+    }
+
+    /// The tuple that stands for the wanted one.
+    fn found(&self, row: &FiledRow, wanted: &Tuple) -> Result<Filed, TupleRefusal> {
+        let stored = self.filed(row)?;
+        if stored.tuple.caveat == wanted.caveat { Ok(stored) } else { Err(TupleRefusal::OtherCaveat) }
+    }
+
+    /// Files a tuple under a Project, whether it stands already or not.
+    async fn file(&self, tx: &mut Tx, filing: Filing, new: Filed, now: Timestamp) -> Result<Filed, TupleRefusal> {
+        tuples::delete(tx, new.id).await?;
+        self.insert(tx, filing, (new.id, &new.tuple), now).await?;
+        if tuples::count_filed(tx, filing.project).await? > MAX_FILED {
+            return Err(TupleRefusal::TooMany);
+        }
+        let event = Happened::Created.event(self.schema, (new.id, &new.tuple), (filing.project, filing.domain));
+        Outbox.append(tx, event, now).await?;
+        Ok(Filed { created_at: now, project: Some(filing.project), ..new })
     }
 
     /// Puts a tuple in the place of another, in one step for every reader.
@@ -206,12 +221,13 @@ impl Administration {
         record: AuditRecord,
     ) -> Result<Filed, TupleRefusal> {
         let now = record.occurred_at;
-        let mut tx = self.db.begin().await?;
-        let triple = |tuple: &Tuple| (tuple.object, tuple.relation, tuple.subject);
-        self.take_away(&mut tx, old, triple(&old.tuple) != triple(tuple)).await?;
-        if !self.insert(&mut tx, filing, (old.id, tuple), now).await? {
-            return Err(TupleRefusal::Taken);
-        }
+        let mut tx = self.begin(filing).await?;
+        self.take_away(&mut tx, old).await?;
+        self.insert(&mut tx, filing, (old.id, tuple), now).await.map_err(|refusal| match refusal {
+            TupleRefusal::ProjectGone => TupleRefusal::Overtaken,
+            refusal => refusal,
+        })?;
+        self.keep_administered(&mut tx, old).await?;
         let event = Happened::Replaced.event(self.schema, (old.id, tuple), (filing.project, filing.domain));
         Outbox.append(&mut tx, event, now).await?;
         self.audit.record(&mut tx, record).await?;
@@ -224,8 +240,9 @@ impl Administration {
     /// # Errors
     /// [`TupleRefusal`].
     pub(crate) async fn delete(&self, filing: Filing, old: &Filed, record: AuditRecord) -> Result<(), TupleRefusal> {
-        let mut tx = self.db.begin().await?;
-        self.take_away(&mut tx, old, true).await?;
+        let mut tx = self.begin(filing).await?;
+        self.take_away(&mut tx, old).await?;
+        self.keep_administered(&mut tx, old).await?;
         let event = Happened::Deleted.event(self.schema, (old.id, &old.tuple), (filing.project, filing.domain));
         Outbox.append(&mut tx, event, record.occurred_at).await?;
         self.audit.record(&mut tx, record).await?;
@@ -256,31 +273,54 @@ impl Administration {
         rows.iter().map(|row| self.filed(row)).collect()
     }
 
+    /// A transaction that nobody writes tuples of the Domain past, so that what it reads of them stays true.
+    async fn begin(&self, filing: Filing) -> Result<Tx, Fault> {
+        let mut tx = self.db.begin().await?;
+        tuples::hold(&mut tx, &[Scope(Some(filing.domain))]).await?;
+        Ok(tx)
+    }
+
+    /// Inserts a tuple whose Project and both ends are still there: the graph that it was judged by may be older.
     async fn insert(
         &self,
         tx: &mut Tx,
         filing: Filing,
         (id, tuple): (Uuid, &Tuple),
         now: Timestamp,
-    ) -> Result<bool, Fault> {
+    ) -> Result<(), TupleRefusal> {
         let new = NewTuple { id, scope: Scope(Some(filing.domain)), project: filing.project, tuple, now };
-        tuples::insert(tx, self.schema, &new).await
+        if !tuples::insert(tx, self.schema, &new).await? {
+            return Err(TupleRefusal::Taken);
+        }
+        let kind = self.schema.kind_id("project").ok_or(Fault::Invariant("the schema has projects"))?;
+        let project = ObjectKey { kind, id: ObjectId::new(filing.project.uuid()) };
+        let missing = tuples::missing(tx, self.schema, &[project, tuple.object, tuple.subject.object]).await?;
+        match missing.first() {
+            None => Ok(()),
+            Some(0) => Err(TupleRefusal::ProjectGone),
+            Some(1) => Err(TupleRefusal::ObjectElsewhere),
+            Some(_) => Err(TupleRefusal::SubjectElsewhere),
+        }
     }
 
-    /// Locks the tuple as it was read and deletes it. One that ends a grant of `admin` on a Domain must leave another.
-    async fn take_away(&self, tx: &mut Tx, old: &Filed, ends: bool) -> Result<(), TupleRefusal> {
-        let Tuple { object, relation, .. } = old.tuple;
-        let admin = (self.schema.kind_name(object.kind), self.schema.name(relation)) == ("domain", "admin");
-        // All of them in one order before the one, so that two deletions do not wait for each other in a circle.
-        let admins = if admin { tuples::lock_admins(tx, object.id.uuid()).await? } else { Vec::new() };
-        let row = tuples::lock(tx, old.id).await?.ok_or(TupleRefusal::NotFound)?;
-        if self.filed(&row)?.tuple != old.tuple {
-            return Err(TupleRefusal::NotFound);
-        }
-        if admin && ends && admins.len() < 2 {
-            return Err(TupleRefusal::LastAdministrator);
+    /// Deletes the tuple if it stands as it was judged.
+    async fn take_away(&self, tx: &mut Tx, old: &Filed) -> Result<(), TupleRefusal> {
+        let row = tuples::lock(tx, old.id).await?.ok_or(TupleRefusal::Overtaken)?;
+        let stored = self.filed(&row)?;
+        if (&stored.tuple, stored.project) != (&old.tuple, old.project) {
+            return Err(TupleRefusal::Overtaken);
         }
         tuples::delete(tx, old.id).await?;
+        Ok(())
+    }
+
+    /// After a grant of `admin` on a Domain went: there must be somebody who holds one.
+    async fn keep_administered(&self, tx: &mut Tx, gone: &Filed) -> Result<(), TupleRefusal> {
+        let Tuple { object, relation, .. } = gone.tuple;
+        let admin = (self.schema.kind_name(object.kind), self.schema.name(relation)) == ("domain", "admin");
+        if admin && !tuples::is_administered(tx, object.id.uuid()).await? {
+            return Err(TupleRefusal::LastAdministrator);
+        }
         Ok(())
     }
 

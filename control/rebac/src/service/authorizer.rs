@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use plexsphere_kernel::audit::CaveatNames as AuditNames;
-use plexsphere_kernel::authz::{AuthzUnavailable, Circumstances, Ruling};
+use plexsphere_kernel::authz::{AuthzUnavailable, Circumstances, Ruling, Rulings};
 use plexsphere_kernel::{Authorizer, Clock, Decision, ObjectRef, Principal, Subject};
 use plexsphere_wire::DenialReason;
 
@@ -15,9 +15,6 @@ use crate::model::caveat::{CaveatInputs, CaveatNames};
 use crate::model::graph::Graph;
 use crate::model::refs::{ObjectKey, SubjectKey};
 use crate::model::schema::Schema;
-
-/// How long a decision waits for the database.
-const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What may be decided from tuples that could not be confirmed: reading, and nothing that changes anything or opens a
 /// secret.
@@ -88,17 +85,16 @@ impl RelationAuthorizer {
 
     /// A state to decide from, and whether it is one that could not be confirmed.
     async fn state(&self, kind: &str, relation: &str) -> Result<(Arc<Graph>, bool), AuthzUnavailable> {
-        let cause = match tokio::time::timeout(PATIENCE, self.relations.fresh()).await {
-            Ok(Ok(graph)) => return Ok((graph, false)),
-            Ok(Err(fault)) => Some(fault),
-            Err(_) => None,
+        let unconfirmed = match self.relations.confirmed().await {
+            Ok(graph) => return Ok((graph, false)),
+            Err(unconfirmed) => unconfirmed,
         };
         let age = self.clock.now().since(self.relations.fresh_at());
-        if STALE_READS.contains(&(kind, relation)) && age < self.config.stale_ttl {
-            tracing::info!(?cause, "a read is decided from tuples that could not be confirmed");
+        if unconfirmed.gone && STALE_READS.contains(&(kind, relation)) && age < self.config.stale_ttl {
+            tracing::info!(cause = ?unconfirmed.cause, "a read is decided from tuples that could not be confirmed");
             return Ok((self.relations.current(), true));
         }
-        tracing::warn!(?cause, kind, relation, "a decision cannot be made");
+        tracing::warn!(cause = ?unconfirmed.cause, kind, relation, "a decision cannot be made");
         Err(AuthzUnavailable)
     }
 }
@@ -137,23 +133,25 @@ impl Authorizer for RelationAuthorizer {
         relation: &str,
         objects: &[ObjectRef],
         circumstances: &Circumstances,
-    ) -> Result<Vec<bool>, AuthzUnavailable> {
-        let Some(first) = objects.first() else { return Ok(Vec::new()) };
+    ) -> Result<Rulings, AuthzUnavailable> {
+        let Some(first) = objects.first() else { return Ok(Rulings::default()) };
         let Some(asked) = ask(self.relations.schema(), principal, relation) else {
-            return Ok(vec![false; objects.len()]);
+            return Ok(Rulings { allowed: vec![false; objects.len()], ..Rulings::default() });
         };
-        let (graph, _) = self.state(first.kind, relation).await?;
+        let (graph, stale) = self.state(first.kind, relation).await?;
         let inputs = inputs(circumstances);
-        objects
-            .iter()
-            .map(|object| match ObjectKey::of(graph.schema(), object.kind, &object.id) {
-                Ok(object) => {
-                    let question = Question { subject: asked.subject, name: asked.name, object, inputs: &inputs };
-                    Ok(verdict(&graph, &question)?.is_allowed())
-                }
-                Err(_) => Ok(false),
-            })
-            .collect()
+        let mut rulings = Rulings { allowed: Vec::with_capacity(objects.len()), caveats: marks(stale) };
+        for object in objects {
+            let Ok(object) = ObjectKey::of(graph.schema(), object.kind, &object.id) else {
+                rulings.allowed.push(false);
+                continue;
+            };
+            let question = Question { subject: asked.subject, name: asked.name, object, inputs: &inputs };
+            let verdict = verdict(&graph, &question)?;
+            rulings.allowed.push(verdict.is_allowed());
+            rulings.caveats.extend(audit_names(&verdict.caveats));
+        }
+        Ok(rulings)
     }
 }
 
@@ -179,7 +177,7 @@ pub(crate) fn subject(schema: &Schema, subject: &Subject) -> Option<SubjectKey> 
 }
 
 fn verdict(graph: &Graph, question: &Question<'_>) -> Result<Verdict, AuthzUnavailable> {
-    engine::check(graph, question, Limits::CHECK).map_err(|exhausted: Exhausted| {
+    engine::check_existing(graph, question, Limits::USUAL).map_err(|exhausted: Exhausted| {
         let object = question.object.text(graph.schema());
         tracing::warn!(%exhausted, object, "a decision cannot be made");
         AuthzUnavailable
@@ -203,11 +201,17 @@ fn ruling(schema: &Schema, verdict: &Verdict, stale: bool) -> Ruling {
         Some(reason) => Decision::Denied { reason, relation_path },
     };
     let mut caveats = audit_names(&verdict.caveats);
-    if stale {
-        // The set of reasons is closed, so what could not be confirmed is told by a name that no caveat has.
-        caveats.mark("stale_cache");
-    }
+    caveats.extend(marks(stale));
     Ruling { decision, caveats }
+}
+
+/// The set of reasons is closed, so what could not be confirmed is told by a name that no caveat has.
+fn marks(stale: bool) -> AuditNames {
+    let mut marks = AuditNames::default();
+    if stale {
+        marks.mark("stale_cache");
+    }
+    marks
 }
 
 /// The names for an audit row; every caveat's are of the form that audit takes.

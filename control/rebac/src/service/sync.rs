@@ -18,7 +18,8 @@ use tokio::sync::watch;
 
 use crate::model::graph::{Graph, Scope};
 use crate::model::schema::Schema;
-use crate::store::feed::{self, Gap};
+use crate::store::feed::{self, Foreign, Gap};
+use crate::store::reach;
 
 /// Changes that are applied one by one; beyond, everything is read anew.
 const MAX_CHANGES: u64 = 50_000;
@@ -28,6 +29,8 @@ const PERIOD: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(120);
 /// The channel that every write of a tuple notifies.
 const CHANNEL: &str = "plexsphere_rebac";
+/// How long a request waits for the database's word that the tuples in memory are complete.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// The generations that a writer's transaction brought scopes to, for reading one's own writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +48,20 @@ pub struct Relations {
     ended: watch::Sender<u64>,
     round: tokio::sync::Mutex<Round>,
     fresh_at: Mutex<Timestamp>,
+}
+
+/// The tuples in memory could not be shown to be complete.
+#[derive(Debug)]
+pub(crate) struct Unconfirmed {
+    /// What broke, if it was not only slow.
+    pub(crate) cause: Option<Fault>,
+    /// Whether the database is gone. One that is slow may have taken rights away meanwhile.
+    pub(crate) gone: bool,
+}
+
+/// No connection came free in time: the database may be there and busy.
+const fn is_slow(fault: &Fault) -> bool {
+    matches!(fault, Fault::Database(sqlx::Error::PoolTimedOut))
 }
 
 /// Held by whoever makes a round.
@@ -74,7 +91,7 @@ impl Relations {
             return Err(Fault::Invariant("the database's relations are those of the schema"));
         }
         let began = clock.now();
-        let (graph, horizon) = load(&db, schema).await?;
+        let (graph, horizon) = load(&db, schema, Foreign::Refused).await?;
         tracing::info!(tuples = graph.tuples(), bytes = graph.heap_bytes(), "the relation tuples are in memory");
         Ok(Arc::new(Self {
             db,
@@ -129,6 +146,22 @@ impl Relations {
         Ok(self.current())
     }
 
+    /// [`Self::fresh`] within the time that a request has for it.
+    ///
+    /// # Errors
+    /// [`Unconfirmed`].
+    pub(crate) async fn confirmed(&self) -> Result<Arc<Graph>, Unconfirmed> {
+        match tokio::time::timeout(PATIENCE, self.fresh()).await {
+            Ok(Ok(graph)) => Ok(graph),
+            Ok(Err(fault)) => {
+                let gone = fault.is_unreachable() && !is_slow(&fault);
+                let gone = gone || is_slow(&fault) && !reach::listens(&self.db).await;
+                Err(Unconfirmed { cause: Some(fault), gone })
+            }
+            Err(_) => Err(Unconfirmed { cause: None, gone: !reach::listens(&self.db).await }),
+        }
+    }
+
     /// What the caller's transaction has written so far, to be shown to [`Self::at_least`] after its commit.
     ///
     /// # Errors
@@ -175,15 +208,15 @@ impl Relations {
             }
         }
         tracing::info!(scopes = gaps.len(), "the relation tuples are read anew");
-        let (graph, horizon) = load(&self.db, self.schema).await?;
+        let (graph, horizon) = load(&self.db, self.schema, Foreign::PassedOver).await?;
         self.graph.store(Arc::new(graph));
         round.horizon = horizon;
         Ok(())
     }
 }
 
-async fn load(db: &Database, schema: &'static Schema) -> Result<(Graph, String), Fault> {
-    let everything = feed::everything(db, schema).await?;
+async fn load(db: &Database, schema: &'static Schema, foreign: Foreign) -> Result<(Graph, String), Fault> {
+    let everything = feed::everything(db, schema, foreign).await?;
     let horizon = everything.horizon;
     let built = tokio::task::spawn_blocking(move || Graph::build(schema, everything.tuples, everything.generations));
     let graph = built.await.map_err(|_| Fault::Invariant("building a graph does not panic"))?;

@@ -12,7 +12,7 @@ use crate::model::caveat::Caveat;
 use crate::model::graph::{Scope, Tuple};
 use crate::model::refs::{ObjectKey, SubjectKey};
 use crate::model::schema::{Class, Schema, SubjectForm};
-use crate::store::tuples::{self, SystemRow};
+use crate::store::tuples::{self, Standing, SystemRow};
 
 const REFUSED: Fault = Fault::Invariant("a tuple that code writes is one that the schema allows");
 
@@ -51,9 +51,34 @@ impl PgTupleWriter {
         Ok((Tuple { object, relation, subject, caveat }, class))
     }
 
+    async fn put(
+        &self,
+        tx: &mut Tx,
+        domain: Option<DomainId>,
+        tuples: &[RelationTuple],
+        standing: Standing,
+    ) -> Result<Vec<usize>, Fault> {
+        let now = self.clock.now();
+        let mut rows = Vec::with_capacity(tuples.len());
+        for tuple in tuples {
+            let (read, class) = self.read(tuple)?;
+            let scope = scope(tuple, domain);
+            rows.push(SystemRow { id: EnvelopeId::mint(now).uuid(), scope, class, tuple: read });
+        }
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        tuples::write(tx, self.schema, &rows, (standing, now)).await
+    }
+
     fn object(&self, object: &ObjectRef) -> Result<ObjectKey, Fault> {
         ObjectKey::of(self.schema, object.kind, &object.id).map_err(|_| REFUSED)
     }
+}
+
+/// What belongs to the platform stays there, whoever it is that comes to belong to it.
+fn scope(tuple: &RelationTuple, domain: Option<DomainId>) -> Scope {
+    Scope(domain.filter(|_| tuple.object.kind != "platform"))
 }
 
 fn members(context: &BTreeMap<String, Value>) -> Map<String, Value> {
@@ -62,23 +87,31 @@ fn members(context: &BTreeMap<String, Value>) -> Map<String, Value> {
 
 #[async_trait]
 impl TupleWriter for PgTupleWriter {
-    async fn write(&self, tx: &mut Tx, domain: Option<DomainId>, tuples: &[RelationTuple]) -> Result<(), Fault> {
-        let now = self.clock.now();
-        let mut rows = Vec::with_capacity(tuples.len());
-        for tuple in tuples {
-            let (read, class) = self.read(tuple)?;
-            // What belongs to the platform stays there, whoever it is that comes to belong to it.
-            let home = if tuple.object.kind == "platform" { None } else { domain };
-            rows.push(SystemRow { id: EnvelopeId::mint(now).uuid(), scope: Scope(home), class, tuple: read });
-        }
-        if rows.is_empty() {
-            return Ok(());
-        }
-        tuples::write(tx, self.schema, &rows, now).await
+    async fn write(
+        &self,
+        tx: &mut Tx,
+        domain: Option<DomainId>,
+        tuples: &[RelationTuple],
+    ) -> Result<Vec<RelationTuple>, Fault> {
+        let left = self.put(tx, domain, tuples, Standing::Stays).await?;
+        Ok(left.into_iter().filter_map(|place| tuples.get(place).cloned()).collect())
     }
 
-    async fn remove(&self, tx: &mut Tx, _: Option<DomainId>, tuples: &[RelationTuple]) -> Result<(), Fault> {
+    async fn overwrite(&self, tx: &mut Tx, domain: Option<DomainId>, tuples: &[RelationTuple]) -> Result<(), Fault> {
+        let scopes: Vec<Scope> = tuples.iter().map(|tuple| scope(tuple, domain)).collect();
+        tuples::hold(tx, &scopes).await?;
+        self.put(tx, domain, tuples, Standing::GoesFirst).await?;
+        Ok(())
+    }
+
+    async fn has_administrator(&self, tx: &mut Tx, domain: DomainId) -> Result<bool, Fault> {
+        tuples::is_administered(tx, domain.uuid()).await
+    }
+
+    async fn remove(&self, tx: &mut Tx, domain: Option<DomainId>, tuples: &[RelationTuple]) -> Result<(), Fault> {
+        let scopes: Vec<Scope> = tuples.iter().map(|tuple| scope(tuple, domain)).collect();
         let tuples = tuples.iter().map(|tuple| Ok(self.read(tuple)?.0)).collect::<Result<Vec<_>, Fault>>()?;
+        tuples::hold(tx, &scopes).await?;
         tuples::revoke(tx, self.schema, &tuples).await
     }
 
@@ -97,6 +130,7 @@ impl TupleWriter for PgTupleWriter {
     }
 
     async fn filed_under(&self, tx: &mut Tx, project: ProjectId) -> Result<i64, Fault> {
+        tuples::hold_of(tx, &["project".to_owned()], &[project.uuid()]).await?;
         tuples::count_filed(tx, project).await
     }
 }

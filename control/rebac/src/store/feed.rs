@@ -83,6 +83,23 @@ pub(crate) async fn moved_here(tx: &mut Tx) -> Result<Vec<(Scope, u64)>, Fault> 
     Ok(rows.into_iter().map(|(scope, generation)| (Scope::from_uuid(scope), count(generation))).collect())
 }
 
+/// What is done with a tuple that this build's schema does not know, as a newer build writes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    /// It is an error.
+    Refused,
+    /// It is left out: as rules are unions only, without it less is allowed and nothing more.
+    PassedOver,
+}
+
+fn pass_over(row: &TupleRow) {
+    tracing::warn!(
+        kind = row.object_kind,
+        relation = row.relation,
+        "a tuple that this build does not know is passed over"
+    );
+}
+
 /// What happened in some gaps.
 pub(crate) struct Happenings {
     /// How many changes there were.
@@ -91,8 +108,7 @@ pub(crate) struct Happenings {
     pub(crate) known: Vec<Change>,
 }
 
-/// The changes in the gaps; fewer than the gaps are wide when some were trimmed. A tuple that the schema does not know was
-/// written by a newer build: as rules are unions only, without it less is allowed and nothing more.
+/// The changes in the gaps; fewer than the gaps are wide when some were trimmed. Foreign ones are passed over.
 pub(crate) async fn changes(pool: &PgPool, schema: &Schema, gaps: &[Gap]) -> Result<Happenings, Fault> {
     let scopes: Vec<Uuid> = gaps.iter().map(|gap| gap.scope.uuid()).collect();
     let known: Vec<i64> = gaps.iter().map(|gap| number(gap.known)).collect();
@@ -103,17 +119,13 @@ pub(crate) async fn changes(pool: &PgPool, schema: &Schema, gaps: &[Gap]) -> Res
         happenings.seen += 1;
         match row.tuple.tuple(schema) {
             Ok(tuple) => happenings.known.push(if row.present { Change::Put(tuple) } else { Change::Remove(tuple) }),
-            Err(_) => tracing::warn!(
-                kind = row.tuple.object_kind,
-                relation = row.tuple.relation,
-                "a tuple that this build does not know is passed over"
-            ),
+            Err(_) => pass_over(&row.tuple),
         }
     }
     Ok(happenings)
 }
 
-pub(crate) async fn everything(db: &Database, schema: &Schema) -> Result<Everything, Fault> {
+pub(crate) async fn everything(db: &Database, schema: &Schema, foreign: Foreign) -> Result<Everything, Fault> {
     use futures_util::TryStreamExt as _;
     let mut tx = db.snapshot().await?;
     // Everything may take longer than a statement of a request may.
@@ -127,7 +139,11 @@ pub(crate) async fn everything(db: &Database, schema: &Schema) -> Result<Everyth
     {
         let mut rows = sqlx::query_as::<_, TupleRow>(TUPLES).fetch(&mut *tx);
         while let Some(row) = rows.try_next().await? {
-            tuples.push(row.tuple(schema)?);
+            match row.tuple(schema) {
+                Ok(tuple) => tuples.push(tuple),
+                Err(_) if foreign == Foreign::PassedOver => pass_over(&row),
+                Err(fault) => return Err(fault),
+            }
         }
     }
     tx.rollback().await?;

@@ -2,13 +2,15 @@
 
 use plexsphere_kernel::{Fault, Tx};
 use plexsphere_wire::{ProjectId, Timestamp};
-use sqlx::PgPool;
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
+use sqlx::{PgPool, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::rows::TupleRow;
 use crate::model::graph::{Scope, Tuple};
+use crate::model::refs::ObjectKey;
 use crate::model::schema::{Class, Schema};
 
 /// Takes away those whose triple is stored under another condition, so that they can be written anew.
@@ -18,6 +20,27 @@ pub(crate) const OUTDATE: &str = "DELETE FROM rebac.tuples t
     WHERE t.object_id = w.object_id AND t.object_kind = w.object_kind AND t.relation = w.relation
         AND t.subject_id = w.subject_id AND t.subject_kind = w.subject_kind AND t.subject_name = w.subject_name
         AND (t.caveat IS DISTINCT FROM w.caveat OR t.caveat_context IS DISTINCT FROM w.caveat_context)";
+
+/// Which of them, by their places from 1, are stored under another condition.
+pub(crate) const DIFFERING: &str = "SELECT w.place
+    FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::jsonb[])
+        WITH ORDINALITY AS w (object_kind, object_id, relation, subject_kind, subject_id, subject_name, caveat,
+        caveat_context, place)
+    JOIN rebac.tuples t ON t.object_id = w.object_id AND t.object_kind = w.object_kind AND t.relation = w.relation
+        AND t.subject_id = w.subject_id AND t.subject_kind = w.subject_kind AND t.subject_name = w.subject_name
+    WHERE t.caveat IS DISTINCT FROM w.caveat OR t.caveat_context IS DISTINCT FROM w.caveat_context
+    ORDER BY w.place";
+
+/// Scopes, locked in one order before any of their tuples: whoever holds one knows its tuples until the transaction ends.
+pub(crate) const HOLD: &str =
+    "SELECT scope FROM rebac.generations WHERE scope = ANY($1) ORDER BY scope FOR NO KEY UPDATE";
+
+/// The same of every scope in which a tuple names one of the objects.
+pub(crate) const HOLD_OF: &str = "SELECT scope FROM rebac.generations WHERE scope IN (
+        SELECT t.scope FROM rebac.tuples t JOIN unnest($1::text[], $2::uuid[]) AS gone (kind, id)
+            ON (t.object_id = gone.id AND t.object_kind = gone.kind)
+            OR (t.subject_id = gone.id AND t.subject_kind = gone.kind))
+    ORDER BY scope FOR NO KEY UPDATE";
 
 /// In the order of scopes, so that two writers of the same scopes do not wait for each other in a circle.
 pub(crate) const WRITE: &str = "INSERT INTO rebac.tuples (id, scope, object_kind, object_id, relation, subject_kind,
@@ -67,9 +90,21 @@ pub(crate) const FILED: &str = "SELECT id, project_id, created_at, object_kind, 
 
 pub(crate) const COUNT_FILED: &str = "SELECT count(*) FROM rebac.tuples WHERE project_id = $1";
 
-/// Every grant of `admin` on a Domain, locked, so that two cannot be taken away past each other.
-pub(crate) const LOCK_ADMINS: &str = "SELECT id FROM rebac.tuples
-    WHERE object_kind = 'domain' AND object_id = $1 AND relation = 'admin' ORDER BY id FOR UPDATE";
+/// Whether somebody administers a Domain without a condition: a user, a service identity, or one in a Group.
+pub(crate) const ADMINISTERED: &str = "WITH RECURSIVE administrators (kind, id) AS (
+        SELECT subject_kind, subject_id FROM rebac.tuples
+        WHERE object_id = $1 AND object_kind = 'domain' AND relation = 'admin' AND caveat IS NULL
+        UNION
+        SELECT t.subject_kind, t.subject_id FROM administrators a JOIN rebac.tuples t
+            ON t.object_id = a.id AND t.object_kind = 'group' AND t.relation = 'member' WHERE a.kind = 'group')
+    SELECT EXISTS (SELECT FROM administrators WHERE kind <> 'group')";
+
+/// Which of some objects, by their places from 1, do not exist: nothing says where they belong.
+pub(crate) const MISSING: &str = "SELECT w.place
+    FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS w (kind, id, place)
+    WHERE NOT EXISTS (SELECT FROM rebac.tuples t
+        WHERE t.object_id = w.id AND t.object_kind = w.kind AND t.relation IN ('parent', 'scope', 'fleet'))
+    ORDER BY w.place";
 
 /// A tuple with what administration knows of it.
 #[derive(Debug, sqlx::FromRow)]
@@ -169,14 +204,29 @@ pub(crate) struct SystemRow {
     pub(crate) tuple: Tuple,
 }
 
-/// Writes tuples. One that is stored under another condition is replaced, one that is stored as it is stays.
-pub(crate) async fn write(tx: &mut Tx, schema: &Schema, rows: &[SystemRow], now: Timestamp) -> Result<(), Fault> {
+/// Whether what stands under another condition stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Stays,
+    GoesFirst,
+}
+
+/// Writes tuples; a triple that is stored stays as [`Standing`] says. The places, from 0, of those whose triple is stored
+/// under another condition.
+pub(crate) async fn write(
+    tx: &mut Tx,
+    schema: &Schema,
+    rows: &[SystemRow],
+    (standing, now): (Standing, Timestamp),
+) -> Result<Vec<usize>, Fault> {
     let arrays = || Arrays::of(schema, rows.iter().map(|row| &row.tuple));
     let caveats = || rows.iter().map(|row| row.tuple.caveat.as_ref());
     let names = || caveats().map(|caveat| Some(caveat?.name().to_owned())).collect::<Vec<_>>();
     let contexts = || caveats().map(|caveat| Some(Json(caveat?.context()))).collect::<Vec<_>>();
-    arrays().bind(OUTDATE).bind(names()).bind(contexts()).execute(&mut **tx).await?;
-    arrays()
+    if standing == Standing::GoesFirst {
+        arrays().bind(OUTDATE).bind(names()).bind(contexts()).execute(&mut **tx).await?;
+    }
+    let written = arrays()
         .bind(WRITE)
         .bind(names())
         .bind(contexts())
@@ -186,6 +236,30 @@ pub(crate) async fn write(tx: &mut Tx, schema: &Schema, rows: &[SystemRow], now:
         .bind(now.inner())
         .execute(&mut **tx)
         .await?;
+    let conditional = rows.iter().any(|row| row.class == Class::Assignable);
+    if !conditional || usize::try_from(written.rows_affected()) == Ok(rows.len()) {
+        return Ok(Vec::new());
+    }
+    let differing = arrays().bind(DIFFERING).bind(names()).bind(contexts()).fetch_all(&mut **tx).await?;
+    differing.iter().map(place).collect()
+}
+
+/// A place from 1 as one from 0.
+fn place(row: &PgRow) -> Result<usize, Fault> {
+    let place: i64 = row.try_get(0)?;
+    usize::try_from(place - 1).map_err(|_| Fault::Invariant("places are counted from one"))
+}
+
+/// Locks scopes until the transaction ends. Every deletion begins with it, so that no two writers wait in a circle.
+pub(crate) async fn hold(tx: &mut Tx, scopes: &[Scope]) -> Result<(), Fault> {
+    let scopes: Vec<Uuid> = scopes.iter().map(|scope| scope.uuid()).collect();
+    sqlx::query(HOLD).bind(scopes).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// [`hold`] for every scope with a tuple that names one of the objects.
+pub(crate) async fn hold_of(tx: &mut Tx, kinds: &[String], ids: &[Uuid]) -> Result<(), Fault> {
+    sqlx::query(HOLD_OF).bind(kinds).bind(ids).execute(&mut **tx).await?;
     Ok(())
 }
 
@@ -195,10 +269,24 @@ pub(crate) async fn revoke(tx: &mut Tx, schema: &Schema, tuples: &[Tuple]) -> Re
     Ok(())
 }
 
-/// Takes away every tuple that names one of the objects.
+/// Takes away every tuple that names one of the objects, also one that is being written meanwhile.
 pub(crate) async fn forget(tx: &mut Tx, kinds: Vec<String>, ids: Vec<Uuid>) -> Result<(), Fault> {
+    hold_of(tx, &kinds, &ids).await?;
     sqlx::query(FORGET).bind(kinds).bind(ids).execute(&mut **tx).await?;
     Ok(())
+}
+
+/// Those of some objects that do not exist, by their places from 0.
+pub(crate) async fn missing(tx: &mut Tx, schema: &Schema, objects: &[ObjectKey]) -> Result<Vec<usize>, Fault> {
+    let kinds: Vec<&str> = objects.iter().map(|object| schema.kind_name(object.kind)).collect();
+    let ids: Vec<Uuid> = objects.iter().map(|object| object.id.uuid()).collect();
+    let rows = sqlx::query(MISSING).bind(kinds).bind(ids).fetch_all(&mut **tx).await?;
+    rows.iter().map(place).collect()
+}
+
+/// Whether somebody administers a Domain without a condition.
+pub(crate) async fn is_administered(tx: &mut Tx, domain: Uuid) -> Result<bool, Fault> {
+    Ok(sqlx::query_scalar(ADMINISTERED).bind(domain).fetch_one(&mut **tx).await?)
 }
 
 /// Writes an administered tuple; `false` when its triple is taken.
@@ -265,9 +353,4 @@ pub(crate) async fn filed(
 
 pub(crate) async fn count_filed(tx: &mut Tx, project: ProjectId) -> Result<i64, Fault> {
     Ok(sqlx::query_scalar(COUNT_FILED).bind(project.uuid()).fetch_one(&mut **tx).await?)
-}
-
-/// The ids of a Domain's grants of `admin`, locked.
-pub(crate) async fn lock_admins(tx: &mut Tx, domain: Uuid) -> Result<Vec<Uuid>, Fault> {
-    Ok(sqlx::query_scalar(LOCK_ADMINS).bind(domain).fetch_all(&mut **tx).await?)
 }

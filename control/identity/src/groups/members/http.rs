@@ -130,12 +130,12 @@ fn remove(groups: Groups) -> Operation {
         .words(
             TAG,
             "Remove a member from a Group",
-            "Ends a membership; rights that came by it end with it. The kind is asked for because ids of different kinds \
-             are not told apart by themselves.",
+            "Ends a membership; rights that came by it end with it. One that makes the last administrator of the Domain \
+             stays. The kind is asked for because ids of different kinds are not told apart by themselves.",
         )
         .required_query("kind", "What the member is.", KindWord::schema())
         .answers_empty(204, "Removed.")
-        .problems(&[Code::InvalidKind, Code::GroupNotFound, Code::MembershipNotFound])
+        .problems(&[Code::InvalidKind, Code::InvalidMembership, Code::GroupNotFound, Code::MembershipNotFound])
         .handler(move |call| {
             let groups = groups.clone();
             async move { do_remove(&groups, &call).await }

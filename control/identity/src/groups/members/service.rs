@@ -101,18 +101,23 @@ impl Groups {
         (kind, principal): (MemberKind, PrincipalId),
     ) -> Result<(), GroupRefusal> {
         let mut tx = self.db.begin().await?;
+        let administered = self.tuples.has_administrator(&mut tx, group.domain).await?;
         if !store::delete(&mut tx, group.id, (kind, principal)).await? {
             return Err(GroupRefusal::NoMember);
         }
         let membership = Membership { group: group.id, kind, principal, created_at: actor.now };
         self.note(&mut tx, actor, (Change::Removed, "group.member-remove"), group.domain, &membership).await?;
+        if administered && !self.tuples.has_administrator(&mut tx, group.domain).await? {
+            return Err(GroupRefusal::LastAdministrator);
+        }
         tx.commit().await.map_err(Fault::from)?;
         Ok(())
     }
 
     /// Brings a User's memberships in the Groups that a binding fills in line with what the provider says at sign-in, in
     /// the caller's transaction: a member is exactly who has the Group's value among `claims`. Nobody else's membership
-    /// is touched. Whether a missing claim means none or nothing is the caller's to know.
+    /// is touched. Whether a missing claim means none or nothing is the caller's to know. The provider has the last word,
+    /// also about the last administrator of the Domain.
     ///
     /// # Errors
     /// [`Fault`].

@@ -15,10 +15,25 @@ pub(crate) const PAGES: &[(&str, &str)] = &[
     (NESTING, "memberships_of_principal"),
     (NESTING, "memberships_pkey"),
     (OF_USER, "groups_of_binding"),
+    (PAGE, "memberships_pkey"),
+    (LEFT, "memberships_pkey"),
 ];
 
-pub(crate) const STATEMENTS: &[&str] =
-    &[INSERT, LIST, DELETE, FORGET_GROUP, OUTER, NESTING, NESTING_LOCK, USER, SERVICE_IDENTITY, GROUP, OF_USER];
+pub(crate) const STATEMENTS: &[&str] = &[
+    INSERT,
+    LIST,
+    DELETE,
+    FORGET_GROUP,
+    OUTER,
+    NESTING,
+    NESTING_LOCK,
+    USER,
+    SERVICE_IDENTITY,
+    GROUP,
+    OF_USER,
+    PAGE,
+    LEFT,
+];
 
 const INSERT: &str = "INSERT INTO identity.memberships (group_id, principal_kind, principal_id, source, created_at)
     SELECT id, $2, $3, source, $4 FROM identity.groups WHERE id = $1 ON CONFLICT DO NOTHING";
@@ -53,6 +68,14 @@ const OF_USER: &str = "SELECT g.id, g.idp_claim_value, m.principal_id IS NOT NUL
     FROM identity.groups g LEFT JOIN identity.memberships m
         ON m.group_id = g.id AND m.principal_kind = 'user' AND m.principal_id = $3
     WHERE g.idp_binding_id = $2 AND g.domain_id = $1 ORDER BY g.id FOR KEY SHARE OF g";
+
+const PAGE: &str = "SELECT m.*, g.domain_id FROM identity.memberships m JOIN identity.groups g ON g.id = m.group_id
+    WHERE (m.group_id, m.principal_kind, m.principal_id) > ($1, $2, $3)
+    ORDER BY m.group_id, m.principal_kind, m.principal_id LIMIT $4";
+const LEFT: &str = "SELECT EXISTS (SELECT FROM identity.memberships m
+        WHERE m.group_id = w.group_id AND m.principal_kind = w.kind AND m.principal_id = w.principal)
+    FROM unnest($1::uuid[], $2::text[], $3::uuid[]) WITH ORDINALITY AS w (group_id, kind, principal, place)
+    ORDER BY w.place";
 
 fn read(row: &PgRow) -> Result<Membership, sqlx::Error> {
     let kind: &str = row.try_get("principal_kind")?;
@@ -153,4 +176,28 @@ pub(super) async fn standings(
         })
     };
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// A membership and the Domain of its Group.
+pub(super) type Homed = (DomainId, Membership);
+
+/// The memberships behind one, in the order of their key.
+pub(super) async fn page(tx: &mut Tx, after: Option<&Membership>, limit: i64) -> Result<Vec<Homed>, Fault> {
+    let query = sqlx::query(PAGE)
+        .bind(after.map_or(Uuid::nil(), |last| last.group.uuid()))
+        .bind(after.map_or("", |last| last.kind.as_str()))
+        .bind(after.map_or(Uuid::nil(), |last| last.principal.uuid()))
+        .bind(limit);
+    let rows = query.fetch_all(&mut **tx).await?;
+    let homed = |row: &PgRow| Ok::<_, sqlx::Error>((DomainId::from_uuid(row.try_get("domain_id")?), read(row)?));
+    Ok(rows.iter().map(homed).collect::<Result<_, _>>()?)
+}
+
+/// Which of these there still are, in their order.
+pub(super) async fn left(tx: &mut Tx, page: &[Homed]) -> Result<Vec<bool>, Fault> {
+    let groups: Vec<Uuid> = page.iter().map(|(_, membership)| membership.group.uuid()).collect();
+    let kinds: Vec<&str> = page.iter().map(|(_, membership)| membership.kind.as_str()).collect();
+    let principals: Vec<Uuid> = page.iter().map(|(_, membership)| membership.principal.uuid()).collect();
+    let query = sqlx::query_scalar(LEFT).bind(groups).bind(kinds).bind(principals);
+    Ok(query.fetch_all(&mut **tx).await?)
 }

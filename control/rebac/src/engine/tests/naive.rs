@@ -35,7 +35,7 @@ impl<'a> Naive<'a> {
         let mut grown = false;
         for object in objects {
             for definition in &self.schema.kind(object.kind).unwrap().definitions {
-                let mut found = BTreeSet::new();
+                let mut found = BTreeSet::from([SubjectKey::userset(*object, definition.name)]);
                 for tuple in self.on(*object, definition.name) {
                     found.insert(tuple.subject);
                     if let Some(name) = tuple.subject.name {
