@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use plexsphere_audit::{AuditKey, PLATFORM_ANCHOR, PgAuditLog};
-use plexsphere_identity::{Actor, GrantRefusal, PlatformGrants, PlatformRight, TokenPepper};
+use plexsphere_identity::{Actor, GrantRefusal, Grantee, PlatformGrants, PlatformRight, TokenPepper};
 use plexsphere_kernel::{Clock, Subject};
-use plexsphere_wire::{DomainId, PrincipalId};
+use plexsphere_wire::{DomainId, GroupId, PrincipalId};
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::groups::{made, manual};
 use crate::people::{holding, meet};
 use crate::tuples::{RecordedTuples, tuples_on};
 use crate::world::{World, world};
@@ -107,6 +108,18 @@ async fn a_principal_of_a_domain_may_read_the_platform_and_no_more() {
     let nobody = Subject::User(PrincipalId::mint(world.clock.now()));
     let refused = grants.grant(&actor, PlatformRight::Reader, nobody).await;
     assert!(matches!(refused, Err(GrantRefusal::UnknownPrincipal)), "{refused:?}");
+    let before = tuples_on(&world.database.pool(), "platform:plexsphere").await.len();
+    let group: GroupId = made(&world, manual(&domain, "readers")).await.parse().unwrap();
+    let refused = grants.grant(&actor, PlatformRight::Admin, Grantee::Members(group)).await;
+    assert!(matches!(refused, Err(GrantRefusal::OfADomain)), "{refused:?}");
+    grants.grant(&actor, PlatformRight::Reader, Grantee::Members(group)).await.unwrap();
+    let granted = tuples_on(&world.database.pool(), "platform:plexsphere").await;
+    assert!(granted.iter().any(|tuple| tuple.contains(&format!("group:{group}"))), "{granted:?}");
+    grants.revoke(&actor, PlatformRight::Reader, Grantee::Members(group)).await.unwrap();
+    assert_eq!(tuples_on(&world.database.pool(), "platform:plexsphere").await.len(), before);
+    let nobody = Grantee::Members(GroupId::mint(world.clock.now()));
+    let refused = grants.grant(&actor, PlatformRight::Reader, nobody).await;
+    assert!(matches!(refused, Err(GrantRefusal::UnknownPrincipal)), "{refused:?}");
 }
 
 #[tokio::test]
@@ -122,4 +135,9 @@ async fn a_domain_that_lost_its_administrators_gets_one_and_both_chains_say_so()
     let nowhere = DomainId::mint(world.clock.now());
     let refused = grants.grant_domain_admin(&actor, nowhere, ada).await;
     assert!(matches!(refused, Err(GrantRefusal::UnknownDomain)), "{refused:?}");
+    let other = world.domain("other", "10.43.0.0/16").await;
+    let refused = grants.grant_domain_admin(&actor, other.parse().unwrap(), ada).await;
+    assert!(matches!(refused, Err(GrantRefusal::OfAnotherDomain)), "{refused:?}");
+    let bob = person(&world, None, "bob").await;
+    grants.grant_domain_admin(&actor, other.parse().unwrap(), bob).await.unwrap();
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::bindings::{of_domain, of_platform};
-use crate::callers::{service, user};
+use crate::callers::{service, user, waiting_for_locks};
 use crate::groups::{add, made, manual, remove};
 use crate::tenancy_engine::{governed, token_of};
 use crate::world::World;
@@ -140,4 +140,65 @@ async fn a_domain_with_a_group_or_a_binding_stays_until_both_are_gone() {
         assert_eq!(world.delete(&left).await.status, 204);
     }
     assert_eq!(world.delete(&path).await.status, 204);
+}
+
+#[tokio::test]
+async fn the_last_administrator_of_a_domain_is_not_lost_with_its_group() {
+    let world = governed().await;
+    let domain = world.domain("acme", "10.0.0.0/8").await;
+    let (outer, inner) = (made(&world, manual(&domain, "outer")).await, made(&world, manual(&domain, "inner")).await);
+    let ada = user(&world, Some(&domain)).await;
+    give(&world, &domain, "admin", SubjectRef::userset(object("group", &outer), "member")).await;
+    assert_eq!(add(&world, &outer, "group", &inner, "manual").await.status, 201);
+    assert_eq!(add(&world, &inner, "user", ada, "manual").await.status, 201);
+    // The maker of the Domain goes, so that its only administrator is Ada by both Groups.
+    let maker =
+        "DELETE FROM rebac.tuples WHERE relation = 'admin' AND object_kind = 'domain' AND subject_kind = 'user'";
+    sqlx::query(maker).execute(&world.database.pool()).await.unwrap();
+    let token = token_of(&world, ada).await;
+    let call = async |path: String| world.call_as(&token, "DELETE", &path, None).await;
+    for (path, refusal) in [
+        (format!("/v1/admin/groups/{inner}/members/{ada}?kind=user"), (400, "invalid_membership")),
+        (format!("/v1/admin/groups/{outer}/members/{inner}?kind=group"), (400, "invalid_membership")),
+        (format!("/v1/admin/groups/{inner}"), (403, "permission_denied")),
+        (format!("/v1/admin/groups/{outer}"), (403, "permission_denied")),
+    ] {
+        assert_eq!(call(path.clone()).await.refusal(), refusal, "{path}");
+    }
+    assert_eq!(world.rows("group.delete").await.len(), 2);
+    let bob = user(&world, Some(&domain)).await;
+    give(&world, &domain, "admin", object("user", bob).into()).await;
+    assert_eq!(call(format!("/v1/admin/groups/{inner}")).await.status, 204);
+    // Ada was an administrator by that Group, and the other one has nobody left.
+    assert_eq!(call(format!("/v1/admin/groups/{outer}")).await.refusal().0, 404);
+    let token = token_of(&world, bob).await;
+    assert_eq!(world.call_as(&token, "DELETE", &format!("/v1/admin/groups/{outer}"), None).await.status, 204);
+}
+
+#[tokio::test]
+async fn of_two_memberships_that_make_the_last_administrators_one_stays() {
+    let world = governed().await;
+    let domain = world.domain("acme", "10.0.0.0/8").await;
+    let group = made(&world, manual(&domain, "a")).await;
+    let (ada, bob) = (user(&world, Some(&domain)).await, user(&world, Some(&domain)).await);
+    give(&world, &domain, "admin", SubjectRef::userset(object("group", &group), "member")).await;
+    for who in [ada, bob] {
+        assert_eq!(add(&world, &group, "user", who, "manual").await.status, 201);
+    }
+    let maker =
+        "DELETE FROM rebac.tuples WHERE relation = 'admin' AND object_kind = 'domain' AND subject_kind = 'user'";
+    sqlx::query(maker).execute(&world.database.pool()).await.unwrap();
+    let (a, b) = (token_of(&world, ada).await, token_of(&world, bob).await);
+    let mut holder = world.database.pool().begin().await.unwrap();
+    sqlx::query("SELECT scope FROM rebac.generations FOR UPDATE").execute(&mut *holder).await.unwrap();
+    let path = |who: Uuid| format!("/v1/admin/groups/{group}/members/{who}?kind=user");
+    let (path_a, path_b) = (path(ada), path(bob));
+    let (one, other, ()) =
+        tokio::join!(world.call_as(&a, "DELETE", &path_a, None), world.call_as(&b, "DELETE", &path_b, None), async {
+            waiting_for_locks(&world, 2).await;
+            holder.rollback().await.unwrap();
+        },);
+    let mut statuses = [one.status.as_u16(), other.status.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [204, 400]);
 }

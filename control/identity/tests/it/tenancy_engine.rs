@@ -12,6 +12,8 @@ use plexsphere_wire::{PrincipalId, TokenId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::callers::{service, user};
+use crate::groups::add;
 use crate::tenancy_rig::{NOBODY, group, person};
 use crate::world::{Answer, DEPLOYMENT, World, demand, watched, world};
 
@@ -129,30 +131,36 @@ async fn what_an_invitation_promised_holds_after_the_sign_in_and_not_before() {
     assert_eq!(see(format!("/v1/domains/{domain}")).await.refusal(), (403, "permission_denied"));
     assert_eq!(see("/v1/domains".to_owned()).await.body["empty_reason"], "no_rebac_membership");
 
-    // By a condition first: what is over is no right, and what is staged again is replaced.
-    let viewer = |end: &str| {
+    // By a condition first: what is over is no right, and what is promised again under another one stays as it was.
+    let until = |relation: &str, end: &str| {
         let until = json!({ "not_after": end });
-        json!([{ "relation": "viewer", "object": format!("project:{project}"), "caveat_context": until }])
+        json!([{ "relation": relation, "object": format!("project:{project}"), "caveat_context": until }])
     };
-    grant(&world, &domain, ada, viewer("2020-01-01T00:00:00Z")).await;
-    let refused = see(format!("/v1/projects/{project}")).await;
-    assert_eq!((refused.refusal().0, refused.body["reason"].as_str()), (403, Some("caveat_violation")));
-    let kept = "SELECT count(*) FROM audit.pending
-        WHERE reason = 'caveat_violation' AND caveat_names LIKE '%\"not_after\"%' AND caveat_names NOT LIKE '%2020%'";
-    assert_eq!(world.count(kept).await, 1, "the row names the condition and no value of it");
-    grant(&world, &domain, ada, viewer("2100-01-01T00:00:00Z")).await;
-    assert_eq!(see(format!("/v1/projects/{project}")).await.status, 200);
+    for (relation, end, status) in [
+        ("viewer", "2020-01-01T00:00:00Z", 403),
+        ("viewer", "2100-01-01T00:00:00Z", 403),
+        ("member", "2100-01-01T00:00:00Z", 200),
+    ] {
+        grant(&world, &domain, ada, until(relation, end)).await;
+        let seen = see(format!("/v1/projects/{project}")).await;
+        assert_eq!(seen.status, status, "{relation} {end}");
+        assert_eq!(seen.body["reason"].as_str(), (status == 403).then_some("caveat_violation"), "{relation} {end}");
+    }
+    let kept = "SELECT count(*) FROM audit.pending WHERE reason = 'caveat_violation'
+        AND caveat_names LIKE '%\"not_after\"%' AND caveat_names NOT LIKE '%2020%' AND caveat_names NOT LIKE '%2100%'";
+    assert_eq!(world.count(kept).await, 2, "a row names the condition and no value of it");
 
-    let from = |cidr: &str| {
-        let place = json!({ "allowed_cidrs": [cidr] });
-        json!([{ "relation": "viewer", "object": format!("project:{project}"), "caveat_context": place }])
+    let place = world.project(&domain, "two", None).await;
+    let from = |relation: &str, cidr: &str| {
+        let from = json!({ "allowed_cidrs": [cidr] });
+        json!([{ "relation": relation, "object": format!("project:{place}"), "caveat_context": from }])
     };
     // The tests call from 192.0.2.7.
-    for (cidr, status) in [("198.51.100.0/24", 403), ("192.0.2.0/24", 200)] {
-        grant(&world, &domain, ada, from(cidr)).await;
-        assert_eq!(see(format!("/v1/projects/{project}")).await.status, status, "{cidr}");
+    for (relation, cidr, status) in [("viewer", "198.51.100.0/24", 403), ("member", "192.0.2.0/24", 200)] {
+        grant(&world, &domain, ada, from(relation, cidr)).await;
+        assert_eq!(see(format!("/v1/projects/{place}")).await.status, status, "{cidr}");
         let listed = ids(&see("/v1/projects".to_owned()).await).len();
-        assert_eq!(listed, usize::from(status == 200), "{cidr}");
+        assert_eq!(listed, 1 + usize::from(status == 200), "{cidr}");
     }
 
     let on_domain = |relation: &str| json!([{ "relation": relation, "object": format!("domain:{domain}") }]);
@@ -166,6 +174,49 @@ async fn what_an_invitation_promised_holds_after_the_sign_in_and_not_before() {
     grant(&world, &domain, ada, json!([{ "relation": "member", "object": format!("group:{team}") }])).await;
     let members = "SELECT count(*) FROM rebac.tuples WHERE object_kind = 'group' AND relation = 'member'";
     assert_eq!(world.count(members).await, 1);
+}
+
+#[tokio::test]
+async fn an_administrator_of_the_platform_sees_nothing_of_a_tenant() {
+    let world = governed().await;
+    let domain = world.domain("acme", "10.0.0.0/8").await;
+    let project = world.project(&domain, "one", None).await;
+    let bob = user(&world, None).await;
+    let admin = RelationTuple::new(ObjectRef::platform(), "admin", ObjectRef { kind: "user", id: bob.to_string() });
+    let mut tx = world.db.begin().await.unwrap();
+    world.deps.tuples.write(&mut tx, None, &[admin]).await.unwrap();
+    tx.commit().await.unwrap();
+    let token = token_of(&world, bob).await;
+    let refused = world.call_as(&token, "GET", &format!("/v1/projects/{project}"), None).await;
+    assert_eq!((refused.refusal(), &refused.body["reason"]), ((403, "permission_denied"), &json!("out_of_scope")));
+    let denied = ("project".to_owned(), project.clone(), domain.parse().unwrap());
+    assert_eq!(world.rows("read").await, [denied]);
+    let listed = world.call_as(&token, "GET", "/v1/domains", None).await;
+    assert_eq!((listed.status.as_u16(), &listed.body["empty_reason"]), (200, &json!("no_rebac_membership")));
+    assert_eq!(ids(&listed), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn edges_and_members_of_groups_that_are_missing_are_written_anew() {
+    let world = governed().await;
+    let domain = world.domain("acme", "10.0.0.0/8").await;
+    let (outer, inner) = (group(&world, &domain, "outer").await, group(&world, &domain, "inner").await);
+    let (ada, robot) = (person(&world, &domain, "ada", 0).await, service(&world, &domain).await);
+    for (kind, member) in [("user", ada), ("service_identity", robot), ("group", inner.parse().unwrap())] {
+        assert_eq!(add(&world, &outer, kind, member, "manual").await.status, 201, "{kind}");
+    }
+    let tuples = "SELECT count(*) FROM rebac.tuples WHERE object_kind = 'group'";
+    assert_eq!(world.count(tuples).await, 5);
+    for round in 0..2 {
+        sqlx::query("DELETE FROM rebac.tuples WHERE object_kind = 'group'")
+            .execute(&world.database.pool())
+            .await
+            .unwrap();
+        world.identity.tuple_repair().repair_once().await.unwrap();
+        assert_eq!(world.count(tuples).await, 5, "{round}");
+    }
+    world.identity.tuple_repair().repair_once().await.unwrap();
+    assert_eq!(world.count(tuples).await, 5);
 }
 
 #[tokio::test]

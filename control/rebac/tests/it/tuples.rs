@@ -30,16 +30,67 @@ async fn a_tuple_written_twice_stands_once_and_moves_its_scope_once() {
 }
 
 #[tokio::test]
-async fn a_caveat_is_replaced_by_the_next_write_and_an_equal_one_is_left_alone() {
+async fn a_write_leaves_what_stands_under_another_condition_alone_and_says_so() {
+    let world = world().await;
+    let admin = tuple("domain:1#admin@user:9");
+    let operator = tuple("domain:1#operator@user:9");
+    let conditional = RelationTuple { caveat: within("10.0.0.0/8"), ..operator.clone() };
+    let mut tx = world.database.begin().await.unwrap();
+    let write = [admin.clone(), conditional.clone()];
+    assert_eq!(world.writer.write(&mut tx, Some(world.domain), &write).await.unwrap(), []);
+    tx.commit().await.unwrap();
+    for (again, left) in [
+        (vec![conditional.clone(), admin.clone()], vec![]),
+        (vec![operator.clone(), admin.clone()], vec![operator.clone()]),
+        (
+            vec![RelationTuple { caveat: within("192.0.2.0/24"), ..operator.clone() }],
+            vec![RelationTuple { caveat: within("192.0.2.0/24"), ..operator.clone() }],
+        ),
+        (
+            vec![tuple("domain:1#member@user:9"), RelationTuple { caveat: within("10.0.0.0/8"), ..admin.clone() }],
+            vec![RelationTuple { caveat: within("10.0.0.0/8"), ..admin.clone() }],
+        ),
+    ] {
+        let mut tx = world.database.begin().await.unwrap();
+        assert_eq!(world.writer.write(&mut tx, Some(world.domain), &again).await.unwrap(), left, "{again:?}");
+        tx.commit().await.unwrap();
+    }
+    assert_eq!(counts(&world).await, (3, 3, 3));
+}
+
+#[tokio::test]
+async fn a_writer_with_the_last_word_replaces_the_condition_and_leaves_an_equal_one_alone() {
     let world = world().await;
     let admin = tuple("domain:1#admin@user:9");
     for (caveat, generation) in [(None, 1), (within("10.0.0.0/8"), 3), (within("10.0.0.0/8"), 3), (None, 5)] {
         let mut tx = world.database.begin().await.unwrap();
         let written = [RelationTuple { caveat: caveat.clone(), ..admin.clone() }];
-        world.writer.write(&mut tx, Some(world.domain), &written).await.unwrap();
+        world.writer.overwrite(&mut tx, Some(world.domain), &written).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(counts(&world).await, (1, generation, generation), "{caveat:?}");
     }
+}
+
+#[tokio::test]
+async fn a_domain_is_administered_by_whoever_needs_no_condition_and_is_somebody() {
+    let world = world().await;
+    let administered = async || {
+        let mut tx = world.database.begin().await.unwrap();
+        world.writer.has_administrator(&mut tx, world.domain).await.unwrap()
+    };
+    assert!(!administered().await);
+    world.grant(&["domain:1#admin@group:11#member", "group:11#member@group:12#member"]).await;
+    assert!(!administered().await, "nobody is in the groups");
+    world.grant(&["group:12#member@serviceaccount:40"]).await;
+    assert!(administered().await);
+    world.revoke(&["group:12#member@serviceaccount:40"]).await;
+    let mut tx = world.database.begin().await.unwrap();
+    let conditional = RelationTuple { caveat: within("10.0.0.0/8"), ..tuple("domain:1#admin@user:9") };
+    world.writer.write(&mut tx, Some(world.domain), &[conditional]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(!administered().await, "a condition may not hold when it is needed");
+    world.grant(&["domain:1#admin@user:8"]).await;
+    assert!(administered().await);
 }
 
 #[tokio::test]

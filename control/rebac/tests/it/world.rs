@@ -68,8 +68,19 @@ pub(crate) fn object(text: &str) -> ObjectRef {
     ObjectRef { kind, id }
 }
 
-const KINDS: [&str; 9] =
-    ["platform", "domain", "project", "resource", "node", "group", "user", "serviceaccount", "secret"];
+const KINDS: [&str; 11] = [
+    "platform",
+    "domain",
+    "project",
+    "resource",
+    "node",
+    "group",
+    "user",
+    "serviceaccount",
+    "secret",
+    "cloud",
+    "cloud_credential",
+];
 
 /// `object#relation@subject`.
 pub(crate) fn tuple(line: &str) -> RelationTuple {
@@ -104,6 +115,23 @@ impl World {
         self.writer.write(&mut tx, None, &platform).await.unwrap();
         self.writer.write(&mut tx, Some(self.domain), &own).await.unwrap();
         tx.commit().await.unwrap();
+    }
+
+    /// Writes tuples at home in another Domain.
+    pub(crate) async fn grant_in(&self, home: u128, lines: &[&str]) {
+        let mut tx = self.database.begin().await.unwrap();
+        let tuples: Vec<_> = lines.iter().map(|line| tuple(line)).collect();
+        self.writer.write(&mut tx, Some(domain(home)), &tuples).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// Until this many sessions of the test's database wait for a lock.
+    pub(crate) async fn waiting_for_locks(&self, sessions: i64) {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&self.db.pool()).await.unwrap() < sessions {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub(crate) async fn revoke(&self, lines: &[&str]) {
