@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use plexsphere_rebac::engine::{self, Limits, Question, ResourcesQuestion, SubjectsQuestion};
 use plexsphere_rebac::{
-    CaveatInputs, Change, Generations, Graph, NameId, ObjectId, ObjectKey, Schema, Scope, SubjectKey, Tuple,
+    Caveat, CaveatInputs, Change, Generations, Graph, NameId, ObjectId, ObjectKey, Schema, Scope, SubjectKey, Tuple,
 };
 use plexsphere_wire::DomainId;
 use uuid::Uuid;
@@ -135,6 +135,47 @@ impl World {
     }
 }
 
+/// As many as a lookup of the largest Project in here looks at, and no limit of time for a machine under load.
+const LOOKUP: Limits = Limits { edges: 1_000_000, time: Duration::from_secs(10), ..Limits::USUAL };
+
+/// A platform with this many tenants.
+const TENANTS: u64 = 10_000;
+
+/// Whether a stranger reads the platform. The way to the reason of the denial goes past every tenant, because who may read
+/// one is tied to the platform.
+fn tenants() -> (Graph, Question<'static>) {
+    static INPUTS: std::sync::LazyLock<CaveatInputs> = std::sync::LazyLock::new(CaveatInputs::default);
+    let schema = Schema::built_in();
+    let name = |name: &str| schema.name_id(name).expect("a name of the schema");
+    let key = |kind: &str, id: u64| ObjectKey {
+        kind: schema.kind_id(kind).expect("a kind of the schema"),
+        id: if kind == "platform" { ObjectId::SINGLETON } else { ObjectId::new(Uuid::from_u128(u128::from(id) + 1)) },
+    };
+    let platform = key("platform", 0);
+    let tuple = |object, relation: &str, subject| Tuple { object, relation: name(relation), subject, caveat: None };
+    let tenant = |id: u64| {
+        let domain = key("domain", id);
+        [
+            tuple(domain, "parent", SubjectKey::object(platform)),
+            tuple(platform, "tenant", SubjectKey::userset(domain, name("read"))),
+            tuple(domain, "admin", SubjectKey::object(key("user", id))),
+        ]
+    };
+    let graph = Graph::build(schema, (0..TENANTS).flat_map(tenant).collect(), Generations::new());
+    let stranger = SubjectKey::object(key("user", TENANTS + 1));
+    let question = Question { subject: stranger, name: name("read"), object: platform, inputs: &INPUTS };
+    (graph, question)
+}
+
+/// A grant that holds from one network only, four objects below the one that it is on, and an asker from there.
+fn conditional(world: &World) -> (Tuple, CaveatInputs) {
+    let subject = SubjectKey::object(world.key("user", 98_000_000));
+    let prefixes = vec!["10.0.0.0/8".parse().expect("a prefix")];
+    let caveat = Some(std::sync::Arc::new(Caveat::FromCidr { allowed_cidrs: prefixes }));
+    let tuple = Tuple { object: world.key("project", 7), relation: world.name("operator"), subject, caveat };
+    (tuple, CaveatInputs { client_ip: "10.1.2.3".parse().ok(), ..CaveatInputs::default() })
+}
+
 fn ask(graph: &Graph, (subject, name, object): (SubjectKey, NameId, ObjectKey), inputs: &CaveatInputs) -> bool {
     let question = Question { subject, name, object, inputs };
     engine::check(graph, &question, Limits::USUAL).expect("within the limits").is_allowed()
@@ -238,6 +279,23 @@ fn relations(criterion: &mut Criterion) {
     });
     group.bench_function("check, denied to a stranger", |bencher| {
         bencher.iter(|| black_box(ask(&graph, questions[question() + 1], &inputs)));
+    });
+    let (tuple, from_there) = conditional(&world);
+    let below = (tuple.subject, world.name("act"), world.key("node", 7 * NODES_PER_PROJECT));
+    let with_condition = graph.with(&[Change::Put(tuple)], &[]);
+    group.bench_function("check, granted under a condition that holds", |bencher| {
+        assert!(ask(&with_condition, below, &from_there), "the grant holds");
+        bencher.iter(|| black_box(ask(&with_condition, below, &from_there)));
+    });
+    group.bench_function("check, denied because a condition does not hold", |bencher| {
+        assert!(!ask(&with_condition, below, &inputs), "nothing is known of the asker");
+        bencher.iter(|| black_box(ask(&with_condition, below, &inputs)));
+    });
+    let (platform, stranger) = tenants();
+    group.bench_function("check, denied on a platform with 10,000 tenants", |bencher| {
+        let denied = engine::check(&platform, &stranger, Limits::USUAL).expect("a denial is no error");
+        assert!(!denied.is_allowed(), "a stranger");
+        bencher.iter(|| black_box(engine::check(&platform, &stranger, Limits::USUAL)));
     });
     group.bench_function("the next state after one write", |bencher| {
         let subject = SubjectKey::object(world.key("user", 99_000_000));

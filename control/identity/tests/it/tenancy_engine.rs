@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::callers::{service, user};
-use crate::groups::add;
+use crate::groups::{add, made, manual};
 use crate::tenancy_rig::{NOBODY, group, person};
 use crate::world::{Answer, DEPLOYMENT, World, demand, watched, world};
 
@@ -200,7 +200,7 @@ async fn an_administrator_of_the_platform_sees_nothing_of_a_tenant() {
 async fn edges_and_members_of_groups_that_are_missing_are_written_anew() {
     let world = governed().await;
     let domain = world.domain("acme", "10.0.0.0/8").await;
-    let (outer, inner) = (group(&world, &domain, "outer").await, group(&world, &domain, "inner").await);
+    let (outer, inner) = (made(&world, manual(&domain, "outer")).await, made(&world, manual(&domain, "inner")).await);
     let (ada, robot) = (person(&world, &domain, "ada", 0).await, service(&world, &domain).await);
     for (kind, member) in [("user", ada), ("service_identity", robot), ("group", inner.parse().unwrap())] {
         assert_eq!(add(&world, &outer, kind, member, "manual").await.status, 201, "{kind}");
