@@ -9,7 +9,7 @@ use plexsphere_wire::DenialReason;
 use serde_json::{Value, json};
 
 use crate::served::{Served, code, grant, served, served_on, under};
-use crate::world::{migrator, world_on};
+use crate::world::{migrator, object, user, world_on};
 
 const VIOLATED: Option<DenialReason> = Some(DenialReason::CaveatViolation);
 
@@ -78,6 +78,8 @@ async fn nothing_is_decided_from_memory_while_the_database_is_merely_slow() {
     let mut slow = served.world.db.pool().begin().await.unwrap();
     sqlx::query("LOCK TABLE rebac.generations IN ACCESS EXCLUSIVE MODE").execute(&mut *slow).await.unwrap();
     // User 9 might have lost the right meanwhile.
+    let asked = served.rebac.authorizer().check(&user(9), "read", &object("project:2")).await;
+    assert!(asked.is_err(), "{asked:?}");
     assert_eq!(code(&served.list("u9", "").await), (503, "authz_unavailable"));
     let check = json!({"subject": "platform:plexsphere#read", "relation": "read", "resource": "platform:plexsphere"});
     let refused = served.call("u9", Method::POST, "/v1/authz/check", Some(check)).await;
