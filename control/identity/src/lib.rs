@@ -16,6 +16,7 @@
 //! directory a [`DirectoryFlush`]. Offers through [`Identity`]: operations, `Authenticator`, `NodeEntries`,
 //! [`NodeLifecycle`], [`NskCustodian`], [`FirstAdministrator`] and sweepers.
 
+mod attempts;
 mod bindings;
 mod denials;
 mod devices;

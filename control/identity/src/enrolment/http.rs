@@ -145,7 +145,7 @@ fn project(call: &Call) -> Result<ProjectId, Problem> {
     call.params.id("project_id", Code::InvalidProjectId)
 }
 
-/// No 400 is declared where the path names a token, so a malformed id reads as an unknown one.
+/// No 400 is declared where the path names a token, so a malformed id, the Project's too, reads as an unknown one.
 fn token_id(call: &Call) -> Result<TokenId, BootstrapTokenRefusal> {
     call.params.text("id").parse().map_err(|_| BootstrapTokenRefusal::NotFound)
 }
@@ -216,11 +216,11 @@ async fn do_list(tokens: &BootstrapTokens, cursors: &CursorCodec, call: &Call) -
 }
 
 fn get(tokens: BootstrapTokens) -> Operation {
-    let gate = Gate::on("observe", "project", "project_id", Code::InvalidProjectId);
+    let gate = Gate::on("observe", "project", "project_id", Code::ProjectNotFound);
     Operation::new("GetBootstrapTokenMetadata", Method::GET, "/v1/projects/{project_id}/bootstrap-tokens/{id}", gate)
         .words(TAG, "Read a bootstrap token", "What is known of a token, without its text.")
         .answers::<Metadata>(200, "The token.")
-        .problems(&[Code::BootstrapTokenNotFound])
+        .problems(&[Code::ProjectNotFound, Code::BootstrapTokenNotFound])
         .handler(move |call| {
             let tokens = tokens.clone();
             async move {
@@ -231,7 +231,7 @@ fn get(tokens: BootstrapTokens) -> Operation {
 }
 
 fn revoke(tokens: BootstrapTokens) -> Operation {
-    let gate = Gate::on("deploy", "project", "project_id", Code::InvalidProjectId);
+    let gate = Gate::on("deploy", "project", "project_id", Code::ProjectNotFound);
     Operation::new("RevokeBootstrapToken", Method::DELETE, "/v1/projects/{project_id}/bootstrap-tokens/{id}", gate)
         .words(
             TAG,
@@ -239,7 +239,12 @@ fn revoke(tokens: BootstrapTokens) -> Operation {
             "Ends a token that is not redeemed, also an expired one. A token that ended says how and when.",
         )
         .answers_empty(204, "Revoked.")
-        .problems(&[Code::BootstrapTokenNotFound, Code::TokenConsumedConflict, Code::TokenRevokedConflict])
+        .problems(&[
+            Code::ProjectNotFound,
+            Code::BootstrapTokenNotFound,
+            Code::TokenConsumedConflict,
+            Code::TokenRevokedConflict,
+        ])
         .handler(move |call| {
             let tokens = tokens.clone();
             async move {

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use plexsphere_kernel::database::is_transient;
 use plexsphere_kernel::http::Call;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::seams::{
@@ -35,6 +34,7 @@ use super::nodes::{DirectoryFlush, NodeLifecycle};
 use super::store::{self, NewNode, Place};
 use super::token::StoredToken;
 use super::tokens::{BootstrapTokens, refuse_ended};
+use crate::attempts;
 use crate::events::EventName;
 use crate::journal::{Actor, Journal};
 use crate::principals::Revocation;
@@ -125,12 +125,7 @@ impl Registration {
         demand: &Demand,
     ) -> Result<Enrolled, RegisterRefusal> {
         let _admitted = self.admission.enter(token.domain).await.ok_or(RegisterRefusal::AllocatorContention)?;
-        let mut result = self.enrol(actor, token, demand).await;
-        // Whoever loses a deadlock is told by PostgreSQL to try again; nothing of the first attempt is left.
-        if matches!(&result, Err(RegisterRefusal::Fault(Fault::Database(error))) if is_transient(error)) {
-            result = self.enrol(actor, token, demand).await;
-        }
-        match result {
+        match attempts::twice(|| self.enrol(actor, token, demand)).await {
             Err(RegisterRefusal::Fault(fault)) if fault.is_contended() => {
                 tracing::info!(cause = ?fault, domain = %token.domain, "a registration gave way to others");
                 Err(RegisterRefusal::AllocatorContention)
@@ -144,9 +139,12 @@ impl Registration {
         let needs = &self.needs;
         let now = actor.now;
         let mut tx = needs.db.begin().await?;
-        let locked = store::lock(&mut tx, token.id).await?.ok_or(RegisterRefusal::TokenInvalid)?;
-        refuse_ended(locked.state(now))?;
-        let place = store::lock_project(&mut tx, demand.project).await?.ok_or(RegisterRefusal::ProjectNotFound)?;
+        // Locked behind the Project, whose deletion takes its tokens with it, and judged before it.
+        let place = store::lock_project(&mut tx, demand.project).await?;
+        let locked = store::lock(&mut tx, token.id).await?;
+        locked.as_ref().map_or(Ok(()), |token| refuse_ended(token.state(now)))?;
+        let place = place.ok_or(RegisterRefusal::ProjectNotFound)?;
+        let locked = locked.ok_or(RegisterRefusal::TokenInvalid)?;
         let target = store::lock_resource(&mut tx, demand.project, &demand.handle).await?;
         let target = target.ok_or(RegisterRefusal::ResourceNotFound)?;
         if !locked.kind.fits(&target.kind) {

@@ -23,9 +23,10 @@ pub(crate) const PAGES: &[&[(&str, &str)]] =
     &[&[(LIST, "bootstrap_tokens_by_issue"), (BY_TAG, "bootstrap_tokens_lookup_tag_key")], nodes::PAGES];
 
 pub(crate) const STATEMENTS: &[&[&str]] =
-    &[&[PARENT, INSERT, GET, BY_TAG, LOCK, LIST, REVOKE, CONSUME, SWEEP], nodes::STATEMENTS];
+    &[&[PARENT, KNOWS_PROJECT, INSERT, GET, BY_TAG, LOCK, LIST, REVOKE, CONSUME, SWEEP], nodes::STATEMENTS];
 
 const PARENT: &str = "SELECT domain_id FROM identity.projects WHERE id = $1 FOR KEY SHARE";
+const KNOWS_PROJECT: &str = "SELECT EXISTS (SELECT FROM identity.projects WHERE id = $1)";
 const INSERT: &str =
     "INSERT INTO identity.bootstrap_tokens (id, project_id, domain_id, kind, env_prefix, hash, lookup_tag,
     issued_at, expires_at, issued_by_user_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
@@ -70,6 +71,10 @@ fn read(row: &PgRow) -> Result<StoredToken, sqlx::Error> {
 pub(super) async fn parent(tx: &mut Tx, project: ProjectId) -> Result<Option<DomainId>, Fault> {
     let domain: Option<Uuid> = sqlx::query_scalar(PARENT).bind(project.uuid()).fetch_optional(&mut **tx).await?;
     Ok(domain.map(DomainId::from_uuid))
+}
+
+pub(super) async fn knows_project<'e>(db: impl PgExecutor<'e>, project: ProjectId) -> Result<bool, Fault> {
+    Ok(sqlx::query_scalar(KNOWS_PROJECT).bind(project.uuid()).fetch_one(db).await?)
 }
 
 pub(super) async fn insert(tx: &mut Tx, token: &StoredToken, tag: &[u8; 32]) -> Result<(), Fault> {

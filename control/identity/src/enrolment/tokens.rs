@@ -137,9 +137,11 @@ impl BootstrapTokens {
         after: Option<(Timestamp, Uuid)>,
         limit: i64,
     ) -> Result<Vec<StoredToken>, BootstrapTokenRefusal> {
-        let mut tx = self.db.begin().await?;
-        store::parent(&mut tx, project).await?.ok_or(BootstrapTokenRefusal::ProjectNotFound)?;
-        Ok(store::list(&mut *tx, project, after, limit).await?)
+        let rows = store::list(self.db.pool(), project, after, limit).await?;
+        if rows.is_empty() && !store::knows_project(self.db.pool(), project).await? {
+            return Err(BootstrapTokenRefusal::ProjectNotFound);
+        }
+        Ok(rows)
     }
 
     pub(super) async fn get(&self, project: ProjectId, id: TokenId) -> Result<StoredToken, BootstrapTokenRefusal> {

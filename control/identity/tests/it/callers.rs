@@ -133,12 +133,7 @@ pub(crate) async fn service(world: &World, domain: &str) -> Uuid {
 
 /// Waits until as many sessions of the test's database wait for a lock.
 pub(crate) async fn waiting_for_locks(world: &World, sessions: i64) {
-    loop {
-        let waiting = "SELECT count(*) FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        if world.count(waiting).await >= sessions {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    plexsphere_testkit::eventually!(world.count(waiting).await >= sessions, "{sessions} sessions wait for a lock");
 }

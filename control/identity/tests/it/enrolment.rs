@@ -219,6 +219,26 @@ async fn tokens_are_listed_in_pages_and_end_once() {
     let foreign = format!("/v1/projects/{elsewhere}/bootstrap-tokens/{}", ids[1]);
     assert_eq!(world.get(&foreign).await.refusal(), (404, "bootstrap_token_not_found"));
     assert_eq!(world.delete(&foreign).await.refusal(), (404, "bootstrap_token_not_found"));
+    // No 400 is declared where the path names a token.
+    let of_none = format!("/v1/projects/x/bootstrap-tokens/{}", ids[1]);
+    for (path, code) in [(of_none, "project_not_found"), (format!("{path}/x"), "bootstrap_token_not_found")] {
+        assert_eq!(world.get(&path).await.refusal(), (404, code), "{path}");
+        assert_eq!(world.delete(&path).await.refusal(), (404, code), "{path}");
+    }
+    let nowhere = "/v1/projects/0190a8b8-a0c0-7a0a-8a0a-a0a0a0a0a0a3/bootstrap-tokens";
+    assert_eq!(world.get(nowhere).await.refusal(), (404, "project_not_found"));
+}
+
+#[tokio::test]
+async fn a_list_of_tokens_waits_for_nobody() {
+    let world = world().await;
+    let (_, project) = ground(&world).await;
+    world.token(&project, "node").await;
+    let mut holder = world.database.begin().await.unwrap();
+    sqlx::query("SELECT FROM identity.projects FOR UPDATE").execute(&mut *holder).await.unwrap();
+    let listed = world.get(&format!("/v1/projects/{project}/bootstrap-tokens")).await;
+    assert_eq!(listed.body["items"].as_array().unwrap().len(), 1);
+    holder.rollback().await.unwrap();
 }
 
 #[tokio::test]

@@ -64,6 +64,32 @@ async fn every_refusal_leaves_the_token_good() {
 }
 
 #[tokio::test]
+async fn a_token_for_another_project_is_refused_before_any_slow_hash() {
+    let world = world().await;
+    let (domain, project) = ground(&world).await;
+    let other = world.project(&domain, "two", None).await;
+    let (_, token) = world.token(&project, "node").await;
+    // Whoever hashes meets this.
+    sqlx::query("UPDATE identity.bootstrap_tokens SET hash = 'none'").execute(&world.database.pool()).await.unwrap();
+    let segment = |id: &str| {
+        let text = plexsphere_identity::BootstrapTokenText {
+            env_prefix: "dev".into(),
+            project: id.parse().unwrap(),
+            kind: plexsphere_identity::TokenKind::Node,
+        };
+        text.mint().unwrap().split('_').nth(2).unwrap().to_owned()
+    };
+    let altered = token.replace(&segment(&project), &segment(&other));
+    assert_ne!(altered, token);
+    for demand in [demand(&project, "host", &altered, 1), demand(&other, "host", &token, 1)] {
+        assert_eq!(world.register(demand).await.refusal(), (403, "project_mismatch"));
+    }
+    // A text that is none of ours stops at its tag.
+    assert_eq!(world.register(demand(&other, "host", &altered, 1)).await.refusal(), (403, "token_invalid"));
+    assert_eq!(world.register(demand(&project, "host", &token, 1)).await.refusal(), (500, "internal"));
+}
+
+#[tokio::test]
 async fn what_an_agent_of_tomorrow_says_beyond_the_known_is_ignored_also_when_it_is_null() {
     let world = world().await;
     let (_, project) = ground(&world).await;

@@ -30,7 +30,8 @@ async fn the_role_of_this_context_reads_no_other_contexts_table() {
 const MANY: [&str; 7] = [
     "INSERT INTO identity.domains (id, name, slug, mesh_cidr, heartbeat_interval_ns, stale_after_ns,
          unreachable_after_ns, created_at, updated_at)
-     SELECT gen_random_uuid(), 'n', 's' || i, ('10.' || i / 256 || '.' || i % 256 || '.0/24')::cidr, 1, 1, 1, now(), now()
+     SELECT gen_random_uuid(), 'n', 's' || i, ('10.' || i / 256 || '.' || i % 256 || '.0/24')::cidr,
+         30000000000, 90000000000, 300000000000, now(), now()
      FROM generate_series(0, 4999) AS i",
     "INSERT INTO identity.projects (id, domain_id, name, slug, created_at, updated_at)
      SELECT gen_random_uuid(), d.id, 'n', 'p' || i, now(), now()

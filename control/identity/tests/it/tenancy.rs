@@ -69,6 +69,10 @@ async fn of_two_domains_that_race_for_overlapping_pools_one_wins() {
     let slug = if a.status == 201 { "a" } else { "b" };
     assert_eq!(world.post("/v1/domains", body(slug, "11.0.0.0/8")).await.refusal(), (409, "domain_slug_conflict"));
     world.domain("v6", "fd00:10::/32").await;
+    // Without a race just as well.
+    for pool in ["10.9.128.0/17", "10.0.0.0/8"] {
+        assert_eq!(world.post("/v1/domains", body("c", pool)).await.refusal(), (409, "mesh_cidr_overlap"), "{pool}");
+    }
 }
 
 #[tokio::test]
@@ -157,6 +161,10 @@ async fn a_project_keeps_its_sub_range_inside_the_pool_and_off_its_siblings() {
         ("T", "10.2.0.0/16", 400, "invalid_project"),
     ] {
         assert_eq!(world.post("/v1/projects", ask(slug, range)).await.refusal(), (status, code), "{slug} {range}");
+    }
+    for id in ["x", "", "00000000-0000-0000-0000-000000000000"] {
+        let body = json!({ "domain_id": id, "name": "x", "slug": "x" });
+        assert_eq!(world.post("/v1/projects", body).await.refusal(), (400, "invalid_project"), "{id}");
     }
     let other = world.domain("other", "11.0.0.0/8").await;
     world.project(&other, "one", None).await;
@@ -250,6 +258,18 @@ async fn a_cluster_of_thousands_ends_within_a_request() {
     ] {
         assert_eq!(world.count(every).await, 3_000, "{every}");
     }
+}
+
+#[tokio::test]
+async fn what_was_provisioned_is_not_forgotten_while_it_stands() {
+    let world = world().await;
+    let domain = world.domain("acme", "10.0.0.0/8").await;
+    let project = world.project(&domain, "one", None).await;
+    let id = world.resource(&project, "vm", "host").await;
+    let provisioned = "UPDATE identity.resources SET origin = 'provisioned', external_ref = NULL";
+    sqlx::query(provisioned).execute(&world.database.pool()).await.unwrap();
+    assert_eq!(world.delete(&format!("/v1/resources/{id}")).await.refusal(), (500, "internal"));
+    assert_eq!(world.get(&format!("/v1/resources/{id}")).await.status, 200);
 }
 
 #[tokio::test]

@@ -99,6 +99,11 @@ async fn a_request_for_an_invitation_is_judged_in_one_order() {
     let ask = |tuples: Value| json!({ "external_subject": "ada", "initial_tuples": tuples });
     let on = |relation: &str, object: String| json!({ "relation": relation, "object": object });
     let with = |context: Value| json!([{ "relation": "viewer", "object": format!("project:{project}"), "caveat_context": context }]);
+    let repeated = json!([
+        { "relation": "viewer", "object": format!("project:{project}"), "caveat_context": { "allowed_cidrs": ["10.0.0.0/8"] } },
+        { "relation": "admin", "object": format!("project:{project}") },
+        { "relation": "viewer", "object": format!("project:{}", project.to_uppercase()) },
+    ]);
     let many: Vec<Value> = (0..33).map(|_| on("nonsense", "nowhere".to_owned())).collect();
     let scope = "invitation_object_out_of_scope";
     for (body, status, code) in [
@@ -124,6 +129,12 @@ async fn a_request_for_an_invitation_is_judged_in_one_order() {
         (ask(json!([{ "relation": "admin" }])), 400, "invalid_body"),
         (ask(json!([{ "relation": "admin", "object": null }])), 400, "invalid_body"),
         (ask(json!([{ "relation": "admin", "object": "x", "more": 1 }])), 400, "invalid_body"),
+        (
+            ask(json!([on("member", format!("domain:{domain}")), on("member", format!("domain:{domain}"))])),
+            400,
+            "invalid_body",
+        ),
+        (ask(repeated), 400, "invalid_body"),
         (ask(with(json!(null))), 400, "invalid_body"),
         (ask(with(json!([]))), 400, "invalid_body"),
         (ask(with(json!({}))), 422, "invalid_caveat_context"),
@@ -166,6 +177,7 @@ async fn there_is_one_pending_invitation_per_subject_and_one_that_ran_out_makes_
     assert!(ended.body["expired_at"].is_string());
     let told = events(&world, "InvitationExpired").await;
     assert_eq!((told.len(), told[0]["invitation_id"].as_str()), (1, Some(id)));
+    assert_eq!(world.rows("invitation.expire").await.len(), 1);
     assert_eq!(world.delete(&second).await.status, 204);
     assert_eq!(invite(&world, &domain, "ada@example.com", json!([])).await.status, 201);
 }
@@ -362,6 +374,7 @@ async fn a_revocation_repeats_itself_silently_and_says_how_others_ended() {
     }
     assert_eq!(world.get(&late).await.body["status"], "expired");
     assert_eq!(events(&world, "InvitationExpired").await.len(), 1);
+    assert_eq!(world.rows("invitation.expire").await.len(), 1);
     let ada = person(&world, &domain, "ada", 0).await;
     assert!(sign_in(&world, &domain, ada, ("ada", None, false)).await.unwrap().is_empty());
     let other = world.domain("other", "11.0.0.0/8").await;
@@ -388,6 +401,8 @@ async fn a_sign_in_that_comes_too_late_ends_the_invitation() {
     assert!(sign_in(&world, &domain, ada, ("ada", None, false)).await.unwrap().is_empty());
     assert_eq!(world.get(&path).await.body["status"], "expired");
     assert_eq!(events(&world, "InvitationExpired").await.len(), 1);
+    let id = path.rsplit('/').next().unwrap().to_owned();
+    assert_eq!(world.rows("invitation.expire").await, [("invitation".to_owned(), id, domain.parse().unwrap())]);
 }
 
 #[tokio::test]

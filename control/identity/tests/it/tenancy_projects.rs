@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::callers::waiting_for_locks;
 use crate::tenancy_rig::{NOBODY, events, patch};
 use crate::tuples::tuples_on;
 use crate::world::{demand, world};
@@ -100,10 +101,7 @@ async fn a_sibling_that_the_guard_cannot_see_meets_the_constraint() {
     let path = format!("/v1/projects/{id}");
     let wanted = patch(&world, &path, json!({ "sub_range_cidr": "10.42.6.0/23" }));
     let commit = async {
-        plexsphere_testkit::eventually!(
-            world.count("SELECT count(*) FROM pg_locks WHERE NOT granted").await > 0,
-            "the change waits for the sibling"
-        );
+        waiting_for_locks(&world, 1).await;
         other.commit().await.unwrap();
     };
     let (refused, ()) = tokio::join!(wanted, commit);

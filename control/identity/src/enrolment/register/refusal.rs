@@ -3,6 +3,7 @@
 use plexsphere_kernel::Fault;
 use plexsphere_wire::{Code, Problem};
 
+use crate::attempts::MayBeFault;
 use crate::text;
 
 /// Why a registration is refused, in the order in which it is judged. Every refusal leaves the token as it was.
@@ -83,6 +84,15 @@ impl RegisterRefusal {
             Self::NonceCollision => Code::NonceCollision,
             Self::PublicKeyInUse => Code::PublicKeyInUse,
             Self::Fault(_) => Code::Internal,
+        }
+    }
+}
+
+impl MayBeFault for RegisterRefusal {
+    fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Fault(fault) => Some(fault),
+            _ => None,
         }
     }
 }

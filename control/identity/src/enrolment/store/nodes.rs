@@ -23,6 +23,7 @@ pub(super) const PAGES: &[(&str, &str)] = &[
 
 pub(super) const STATEMENTS: &[&str] = &[
     LOCK_PROJECT,
+    SUB_RANGE,
     RESERVED,
     RESOURCE_BY_ID,
     RESOURCE_BY_REF,
@@ -40,9 +41,9 @@ pub(super) const STATEMENTS: &[&str] = &[
 ];
 
 // The shared lock on the Domain keeps its pool where it is while an address is drawn from it.
-const LOCK_PROJECT: &str = "SELECT p.domain_id, d.mesh_cidr, s.range FROM identity.projects p
-    JOIN identity.domains d ON d.id = p.domain_id LEFT JOIN identity.sub_ranges s ON s.project_id = p.id
-    WHERE p.id = $1 FOR SHARE OF p, d";
+const LOCK_PROJECT: &str = "SELECT p.domain_id, d.mesh_cidr FROM identity.projects p
+    JOIN identity.domains d ON d.id = p.domain_id WHERE p.id = $1 FOR SHARE OF p, d";
+const SUB_RANGE: &str = "SELECT range FROM identity.sub_ranges WHERE project_id = $1";
 const RESERVED: &str = "SELECT range FROM identity.sub_ranges WHERE domain_id = $1 ORDER BY range";
 // The row lock is the per-Resource lock: registrations on one Resource, and its deletion, take turns.
 const RESOURCE_BY_ID: &str = "SELECT id, kind FROM identity.resources
@@ -110,16 +111,14 @@ pub(in crate::enrolment) struct Ended {
     pub(in crate::enrolment) resource: ResourceId,
 }
 
+/// Where a Project is; neither it nor its Domain's address space changes until the transaction ends.
 pub(in crate::enrolment) async fn lock_project(tx: &mut Tx, project: ProjectId) -> Result<Option<Place>, Fault> {
-    let row = sqlx::query(LOCK_PROJECT).bind(project.uuid()).fetch_optional(&mut **tx).await?;
-    let read = |row: PgRow| -> Result<Place, sqlx::Error> {
-        Ok(Place {
-            domain: DomainId::from_uuid(row.try_get("domain_id")?),
-            pool: row.try_get("mesh_cidr")?,
-            sub_range: row.try_get("range")?,
-        })
-    };
-    Ok(row.map(read).transpose()?)
+    let row: Option<(Uuid, IpNet)> =
+        sqlx::query_as(LOCK_PROJECT).bind(project.uuid()).fetch_optional(&mut **tx).await?;
+    let Some((domain, pool)) = row else { return Ok(None) };
+    // Read behind the lock: whoever was waited for may have changed it, and its row was not waited for.
+    let sub_range = sqlx::query_scalar(SUB_RANGE).bind(project.uuid()).fetch_optional(&mut **tx).await?;
+    Ok(Some(Place { domain: DomainId::from_uuid(domain), pool, sub_range }))
 }
 
 /// Every sub-range of a Domain.

@@ -5,6 +5,7 @@ use plexsphere_kernel::Fault;
 use plexsphere_kernel::seams::ReachabilityPolicy;
 use plexsphere_wire::{ChildCounts, Code, DomainId, Problem, ProjectId, Timestamp};
 
+use crate::attempts::MayBeFault;
 use crate::tenancy::cidr::{self, CidrRefusal};
 use crate::text;
 
@@ -217,6 +218,15 @@ impl DomainRefusal {
             Self::NotEmpty(_) => Code::DomainNotEmpty,
             Self::NotFound => Code::DomainNotFound,
             Self::Fault(_) => Code::Internal,
+        }
+    }
+}
+
+impl MayBeFault for DomainRefusal {
+    fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Fault(fault) => Some(fault),
+            _ => None,
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::model::{Domain, DomainPatch, DomainRefusal, NewDomain};
 use super::store;
+use crate::attempts;
 use crate::events::EventName;
 use crate::journal::{Actor, Journal};
 use crate::tenancy::edges;
@@ -50,8 +51,13 @@ impl Domains {
             created_at: actor.now,
             updated_at: actor.now,
         };
+        attempts::twice(|| self.found(actor, &domain)).await?;
+        Ok(domain)
+    }
+
+    async fn found(&self, actor: &Actor, domain: &Domain) -> Result<(), DomainRefusal> {
         let mut tx = self.db.begin().await?;
-        store::insert(&mut tx, &domain).await?;
+        store::insert(&mut tx, domain).await?;
         self.signing.ensure(&mut tx, domain.id, actor.now).await?;
         self.mesh.set_policy(&mut tx, domain.id, domain.reachability).await?;
         directory::mark_domain(&mut tx, domain.id).await?;
@@ -63,7 +69,7 @@ impl Domains {
             .record(&mut tx, actor.record(Some(domain.id), "domain.create", ObjectRef::domain(domain.id)))
             .await?;
         tx.commit().await.map_err(Fault::from)?;
-        Ok(domain)
+        Ok(())
     }
 
     pub(super) async fn get(&self, actor: &Actor, id: DomainId) -> Result<Domain, DomainRefusal> {
@@ -83,6 +89,10 @@ impl Domains {
     /// # Errors
     /// [`DomainRefusal`].
     pub async fn patch(&self, actor: &Actor, id: DomainId, patch: &DomainPatch) -> Result<Domain, DomainRefusal> {
+        attempts::twice(|| self.patch_once(actor, id, patch)).await
+    }
+
+    async fn patch_once(&self, actor: &Actor, id: DomainId, patch: &DomainPatch) -> Result<Domain, DomainRefusal> {
         let mut tx = self.db.begin().await?;
         let before = store::lock(&mut tx, id).await?.ok_or(DomainRefusal::NotFound)?;
         let mut after = before.patched(patch);

@@ -136,10 +136,11 @@ async fn do_list(identities: &Identities, cursors: &CursorCodec, call: &Call) ->
     let kind = named.map(|word| IdentityKind::parse(word).ok_or_else(invalid)).transpose()?;
     let filters = format!("domain={domain} kind={}", kind.map_or("", IdentityKind::as_str));
     let page = cursors.page::<(Timestamp, Uuid)>(call, &filters)?;
-    let mut rows = identities.page(&Actor::of(call)?, (domain, kind), page.after, page.limit + 1).await?;
+    let mut rows = identities.page((domain, kind), page.after, page.limit + 1).await?;
     let key = |principal: &Principal| (principal.created_at, principal.id.uuid());
     let next_cursor = pages::cut(&mut rows, page.limit, (cursors, call, &filters), key)?;
     let rows = pages::readable(call, "read", rows, Principal::object).await?;
+    identities.note_listed(&Actor::of(call)?, domain).await?;
     let summary = |principal: Principal| Summary {
         id: principal.id,
         kind: principal.kind.into(),

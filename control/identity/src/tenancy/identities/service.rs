@@ -73,7 +73,6 @@ impl Identities {
 
     pub(super) async fn page(
         &self,
-        actor: &Actor,
         (domain, kind): (DomainId, Option<IdentityKind>),
         before: Option<(Timestamp, Uuid)>,
         limit: i64,
@@ -82,8 +81,12 @@ impl Identities {
         if rows.is_empty() && !store::knows_domain(self.db.pool(), domain).await? {
             return Err(IdentityRefusal::DomainNotFound);
         }
-        self.journal.record_alone(actor.record(Some(domain), "identity.list", ObjectRef::domain(domain))).await?;
         Ok(rows)
+    }
+
+    /// Records that a page was served.
+    pub(super) async fn note_listed(&self, actor: &Actor, domain: DomainId) -> Result<(), Fault> {
+        self.journal.record_alone(actor.record(Some(domain), "identity.list", ObjectRef::domain(domain))).await
     }
 
     pub(super) async fn get(

@@ -67,7 +67,7 @@ impl InvitationAcceptor for Invitations {
         for invitation in store::pending_for(tx, invitee.domain, &self.match_keys(invitee)).await? {
             let end = invitation.at_sign_in(actor.now);
             if end == Some(InvitationStatus::Expired) && store::expire(tx, invitation.id, actor.now).await? {
-                self.announce_expired(tx, actor, invitee.domain, invitation.id).await?;
+                self.note_expired(tx, actor, invitee.domain, invitation.id).await?;
             }
             // Whoever ended it meanwhile was first, and there is nothing to keep.
             if end == Some(InvitationStatus::Accepted) && store::accept(tx, invitation.id, user, actor.now).await? {

@@ -123,6 +123,13 @@ pub struct StagedTuple {
     pub caveat: Option<StoredCaveat>,
 }
 
+impl StagedTuple {
+    /// Whether both are one right, under whatever condition: only one of them could be kept.
+    fn grants_what(&self, other: &Self) -> bool {
+        (&self.relation, self.object) == (&other.relation, other.object)
+    }
+}
+
 /// A stored Invitation, without whom it is for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Invitation {
@@ -202,7 +209,11 @@ impl NewInvitation {
         }
         let mut staged = Vec::with_capacity(tuples.len());
         for (index, (tuple, object)) in tuples.iter().zip(objects).enumerate() {
-            staged.push(stage(tuple, object, grants, index)?);
+            let tuple = stage(tuple, object, grants, index)?;
+            if staged.iter().any(|other: &StagedTuple| other.grants_what(&tuple)) {
+                return Err(InvitationRefusal::Repeated(index));
+            }
+            staged.push(tuple);
         }
         let ttl = Duration::from_secs(u64::try_from(ttl).unwrap_or(0));
         Ok(Self { external_subject, ttl, tuples: staged })
@@ -274,6 +285,9 @@ pub enum InvitationRefusal {
     /// The relation at this place cannot be granted on its object.
     #[error("`initial_tuples[{0}].relation` cannot be granted on its object")]
     NotAssignable(usize),
+    /// The right at this place was promised before it.
+    #[error("`initial_tuples[{0}]` repeats a relation on an object")]
+    Repeated(usize),
     /// The context at this place is no caveat's.
     #[error("`initial_tuples[{0}].caveat_context` belongs to no caveat")]
     Caveat(usize),
@@ -303,7 +317,7 @@ impl InvitationRefusal {
     pub const fn code(&self) -> Code {
         match self {
             Self::TooManyTuples => Code::TooManyInitialTuples,
-            Self::Invalid(_) | Self::NotAssignable(_) => Code::InvalidBody,
+            Self::Invalid(_) | Self::NotAssignable(_) | Self::Repeated(_) => Code::InvalidBody,
             Self::Ttl => Code::InvalidTtl,
             Self::OutOfScope(_) => Code::InvitationObjectOutOfScope,
             Self::Caveat(_) => Code::InvalidCaveatContext,

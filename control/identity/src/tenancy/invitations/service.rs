@@ -119,7 +119,7 @@ impl Invitations {
         let domain = invitation.domain;
         for _ in 0..ROUNDS {
             if let Some(elapsed) = store::expire_elapsed(tx, domain, &secret.match_key, actor.now).await? {
-                self.announce_expired(tx, actor, domain, elapsed).await?;
+                self.note_expired(tx, actor, domain, elapsed).await?;
             }
             if store::insert(tx, invitation, secret).await? {
                 return Ok(());
@@ -131,7 +131,8 @@ impl Invitations {
         Err(Fault::Invariant("an invitation that is in the way is there or not").into())
     }
 
-    pub(super) async fn announce_expired(
+    /// Writes into both ledgers that an Invitation was found to be over.
+    pub(super) async fn note_expired(
         &self,
         tx: &mut Tx,
         actor: &Actor,
@@ -139,7 +140,9 @@ impl Invitations {
         id: InvitationId,
     ) -> Result<(), Fault> {
         let payload = facts(domain, id);
-        self.needs.journal.announce(tx, actor, Some(domain), EventName::InvitationExpired, payload).await
+        let journal = &self.needs.journal;
+        journal.announce(tx, actor, Some(domain), EventName::InvitationExpired, payload).await?;
+        journal.record(tx, actor.record(Some(domain), "invitation.expire", object(id))).await
     }
 
     pub(super) async fn get(
@@ -205,7 +208,7 @@ impl Invitations {
             }
             let elapsed = found.at_revocation(actor.now) == Some(InvitationStatus::Expired);
             if elapsed && store::expire(&mut tx, id, actor.now).await? {
-                self.announce_expired(&mut tx, actor, domain, id).await?;
+                self.note_expired(&mut tx, actor, domain, id).await?;
                 tx.commit().await.map_err(Fault::from)?;
                 return Err(InvitationRefusal::AlreadyExpired);
             }

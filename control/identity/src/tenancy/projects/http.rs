@@ -23,7 +23,8 @@ const TAG: &str = "tenancy";
 #[serde(deny_unknown_fields)]
 #[schema(as = ProjectCreateRequest)]
 struct CreateRequest {
-    domain_id: DomainId,
+    #[schema(value_type = DomainId)]
+    domain_id: String,
     #[schema(min_length = 1, max_length = 255)]
     name: String,
     /// Unique in the Domain, for life.
@@ -130,8 +131,9 @@ async fn do_create(projects: &Projects, call: &Call) -> Result<Reply, Problem> {
     let request: CreateRequest = call.json()?;
     let description = request.description.as_deref().unwrap_or("");
     let range = request.sub_range_cidr.as_deref();
-    let new = NewProject::check(request.domain_id, (&request.name, &request.slug), description, range)?;
-    call.authorize("manage", &ObjectRef::domain(request.domain_id)).await?;
+    let domain = request.domain_id.parse().map_err(|_| ProjectRefusal::Invalid("domain_id"))?;
+    let new = NewProject::check(domain, (&request.name, &request.slug), description, range)?;
+    call.authorize("manage", &ObjectRef::domain(domain)).await?;
     let project = projects.create(&Actor::of(call)?, new).await?;
     let location = format!("/v1/projects/{}", project.id);
     Ok(Reply::json(StatusCode::CREATED, &Response::from(project))?.header(LOCATION, &location))

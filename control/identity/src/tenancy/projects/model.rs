@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use plexsphere_kernel::Fault;
 use plexsphere_wire::{Code, DomainId, Problem, ProjectChildCounts, ProjectId, Timestamp};
 
+use crate::attempts::MayBeFault;
 use crate::tenancy::cidr;
 use crate::text;
 
@@ -202,6 +203,15 @@ impl ProjectRefusal {
             Self::NotEmpty(_) => Code::ProjectNotEmpty,
             Self::NotFound => Code::ProjectNotFound,
             Self::Fault(_) => Code::Internal,
+        }
+    }
+}
+
+impl MayBeFault for ProjectRefusal {
+    fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Fault(fault) => Some(fault),
+            _ => None,
         }
     }
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::model::{NewProject, Project, ProjectPatch, ProjectRefusal};
 use super::store;
+use crate::attempts;
 use crate::events::EventName;
 use crate::journal::{Actor, Journal};
 use crate::tenancy::edges;
@@ -32,15 +33,22 @@ impl Projects {
     /// # Errors
     /// [`ProjectRefusal`].
     pub async fn create(&self, actor: &Actor, new: NewProject) -> Result<Project, ProjectRefusal> {
+        attempts::twice(|| self.create_once(actor, &new)).await
+    }
+
+    async fn create_once(&self, actor: &Actor, new: &NewProject) -> Result<Project, ProjectRefusal> {
         let mut tx = self.db.begin().await?;
-        let pool = store::share_pool(&mut tx, new.domain).await?.ok_or(ProjectRefusal::ParentMissing)?;
-        new.check_inside(&pool)?;
+        let pool = match new.sub_range {
+            Some(_) => store::lock_pool(&mut tx, new.domain).await?,
+            None => store::share_pool(&mut tx, new.domain).await?,
+        };
+        new.check_inside(&pool.ok_or(ProjectRefusal::ParentMissing)?)?;
         let project = Project {
             id: ProjectId::mint(actor.now),
             domain: new.domain,
-            name: new.name,
-            slug: new.slug,
-            description: new.description,
+            name: new.name.clone(),
+            slug: new.slug.clone(),
+            description: new.description.clone(),
             sub_range: new.sub_range,
             created_at: actor.now,
             updated_at: actor.now,
@@ -119,6 +127,9 @@ impl Projects {
     pub async fn delete(&self, actor: &Actor, id: ProjectId) -> Result<(), ProjectRefusal> {
         let mut tx = self.db.begin().await?;
         let project = store::lock(&mut tx, id).await?.ok_or(ProjectRefusal::NotFound)?;
+        // Before the count, and with it the Domain's turn at writing tuples: what would be filed meanwhile waits until the
+        // end, and finds no Project then.
+        self.tuples.remove(&mut tx, Some(project.domain), &[edges::project(id, project.domain)]).await?;
         let counts = self.count(&mut tx, id).await?;
         if [counts.resources, counts.nodes, counts.relation_tuples] != [0; 3] {
             return Err(ProjectRefusal::NotEmpty(counts));

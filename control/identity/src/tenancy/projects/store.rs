@@ -32,7 +32,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     DELETE,
 ];
 
-// A shared lock: the pool cannot be moved away under a sub-range that is being reserved.
+// A shared lock: the Domain stays, and Projects without a sub-range do not wait for each other.
 const SHARE_POOL: &str = "SELECT mesh_cidr FROM identity.domains WHERE id = $1 FOR SHARE";
 const INSERT: &str = "INSERT INTO identity.projects (id, domain_id, name, slug, description, created_at, updated_at)
     VALUES ($1, $2, $3, $4, $5, $6, $6)";

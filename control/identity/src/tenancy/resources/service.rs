@@ -87,13 +87,18 @@ impl Resources {
         Ok(rows)
     }
 
-    /// Ends the Resource's Nodes and deletes it, in one transaction.
+    /// Ends an adopted Resource's Nodes and deletes it, in one transaction.
     ///
     /// # Errors
     /// [`ResourceRefusal`].
     pub async fn delete(&self, actor: &Actor, id: ResourceId) -> Result<(), ResourceRefusal> {
         let mut tx = self.db.begin().await?;
         let resource = store::lock(&mut tx, id).await?.ok_or(ResourceRefusal::NotFound)?;
+        match resource.origin {
+            Origin::Adopted => {}
+            // Its row alone would go, and what was provisioned would stay behind, unknown to anybody.
+            Origin::Provisioned => return Err(Fault::Invariant("nothing takes down what was provisioned").into()),
+        }
         let (_, revocation) = self.nodes.deregister_all_of(&mut tx, actor, id, LeaveReason::ResourceDeleted).await?;
         store::delete(&mut tx, id).await?;
         self.tuples.forget(&mut tx, &ObjectRef::resource(id)).await?;
