@@ -49,6 +49,9 @@ enum Command {
     /// Give and take rights that no operation grants; needs the database and the keys of control.
     #[command(subcommand)]
     Platform(PlatformCommand),
+    /// Look after a Domain from outside it; needs the database and the keys of control.
+    #[command(subcommand)]
+    Domain(DomainCommand),
     /// Look after telemetry.
     #[command(subcommand)]
     Obs(ObsCommand),
@@ -147,6 +150,26 @@ impl PlatformCommand {
     fn config(&self) -> ConfigArgs {
         let (Self::Grant { config, .. } | Self::Revoke { config, .. } | Self::GrantDomainAdmin { config, .. }) = self;
         config.clone()
+    }
+}
+
+#[derive(Subcommand)]
+enum DomainCommand {
+    /// The same as `platform grant-domain-admin`.
+    GrantAdmin {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The Domain.
+        #[arg(long)]
+        domain: String,
+        /// `user:<id>` or `service:<id>`.
+        principal: String,
+    },
+}
+
+impl From<DomainCommand> for PlatformCommand {
+    fn from(DomainCommand::GrantAdmin { config, domain, principal }: DomainCommand) -> Self {
+        Self::GrantDomainAdmin { config, domain, principal }
     }
 }
 
@@ -289,7 +312,8 @@ fn dispatch(command: Command) -> Result<ExitCode, String> {
         }
         Command::Doctor(output) => Ok(commands::doctor(output.output)),
         Command::Signing(command) => role(&command.config(), move |config| commands::signing(config, command)),
-        Command::Platform(command) => role(&command.config(), move |config| commands::platform(config, command)),
+        Command::Platform(command) => platform(command),
+        Command::Domain(command) => platform(command.into()),
         Command::Audit(AuditCommand::Verify { export, from_start, expect, output }) => {
             commands::audit::verify(&export, &commands::audit::Demand { from_start, expect }, output.output)
         }
@@ -300,6 +324,10 @@ fn dispatch(command: Command) -> Result<ExitCode, String> {
             commands::records(&folder, signal.as_deref(), node.as_deref())
         }
     }
+}
+
+fn platform(command: PlatformCommand) -> Result<ExitCode, String> {
+    role(&command.config(), move |config| commands::platform(config, command))
 }
 
 fn role<F, R>(args: &ConfigArgs, run: F) -> Result<ExitCode, String>

@@ -110,13 +110,16 @@ pub struct Schedule {
     pub exclusive: Exclusive,
     /// How long one run may take before it is dropped.
     pub deadline: Duration,
+    /// How many periods may go by without a good run before failed ones fail its probe.
+    pub patience: u32,
 }
 
 impl Schedule {
     /// Every `period`, on one replica at a time, each run within a minute.
     #[must_use]
     pub const fn every(period: Duration) -> Self {
-        Self { period, channel: None, exclusive: Exclusive::OneReplica, deadline: Duration::from_secs(60) }
+        let deadline = Duration::from_secs(60);
+        Self { period, channel: None, exclusive: Exclusive::OneReplica, deadline, patience: 0 }
     }
 
     /// Also on notifications of this PostgreSQL channel.
@@ -130,6 +133,14 @@ impl Schedule {
     #[must_use]
     pub const fn per_replica(mut self) -> Self {
         self.exclusive = Exclusive::PerReplica;
+        self
+    }
+
+    /// With a probe that bears failures until so many periods went by without a good run. One that has never run well is
+    /// not ready.
+    #[must_use]
+    pub const fn stale_after(mut self, periods: u32) -> Self {
+        self.patience = periods;
         self
     }
 

@@ -8,6 +8,7 @@ use plexsphere_kernel::{Clock as _, SystemClock};
 use plexsphere_testkit::{Browser, OpenIdSettings, TestOpenId, openid_with};
 use serde_json::{Value, json};
 
+use crate::races::queued;
 use crate::world::{Answer, World, world_with};
 
 const CALLBACK: &str = "https://plexsphere.test/v1/auth/callback";
@@ -204,9 +205,43 @@ async fn an_unknown_person_needs_an_invitation_where_the_policy_says_so_and_refu
     let path = format!("/v1/domains/{}/invitations", scene.domain);
     let invited = scene.world.post(&path, invitation).await;
     assert_eq!(invited.status, 201, "{}", invited.body);
+    // An address that the provider does not vouch for could be anybody's.
+    let one = format!("{path}/{}", invited.text("id"));
+    let claims = |verified: bool| json!({ "email": "ada@example.test", "email_verified": verified });
+    scene.provider.person("ada", &claims(false)).await;
+    assert_eq!(scene.refused("ada", scene.own()).await, (400, "user_not_provisioned".to_owned()));
+    assert_eq!(scene.world.get(&one).await.text("status"), "pending");
+    scene.provider.person("ada", &claims(true)).await;
     scene.sign_in("ada", scene.own()).await;
-    let status = scene.world.get(&format!("{path}/{}", invited.text("id"))).await;
-    assert_eq!(status.text("status"), "accepted");
+    assert_eq!(scene.world.get(&one).await.text("status"), "accepted");
+}
+
+#[tokio::test]
+async fn a_sign_in_and_a_revocation_that_meet_over_an_invitation_have_one_winner() {
+    let Some(scene) = scene("deny").await else { return };
+    let path = format!("/v1/domains/{}/invitations", scene.domain);
+    let held = "SELECT FROM identity.invitations WHERE status = 'pending' FOR UPDATE";
+    for (person, sign_in_first) in [("ada", true), ("bob", false)] {
+        let invitation = json!({ "external_subject": format!("{person}@example.test") });
+        let one = format!("{path}/{}", scene.world.post(&path, invitation).await.text("id"));
+        let (query, login) = scene.through(&mut scene.provider.browser(), person, scene.own()).await;
+        let back = scene.callback(&query, &login, "application/json");
+        let revoked = scene.world.delete(&one);
+        let (back, revoked) = if sign_in_first {
+            queued(&scene.world, held, back, revoked).await
+        } else {
+            let (revoked, back) = queued(&scene.world, held, revoked, back).await;
+            (back, revoked)
+        };
+        let status = scene.world.get(&one).await.text("status");
+        if sign_in_first {
+            assert_eq!((back.status.as_u16(), status.as_str()), (303, "accepted"), "{}", back.body);
+            assert_eq!(revoked.refusal(), (409, "invitation_already_accepted"));
+        } else {
+            assert_eq!((back.refusal(), status.as_str()), ((400, "user_not_provisioned"), "revoked"));
+            assert_eq!(revoked.status, 204);
+        }
+    }
 }
 
 #[tokio::test]

@@ -147,6 +147,19 @@ async fn people_and_services_are_one_list_newest_first_in_pages_that_belong_to_t
 }
 
 #[tokio::test]
+async fn a_page_of_identities_that_is_not_served_leaves_no_row() {
+    let world = world().await;
+    let domain = world.domain("acme", "10.0.0.0/8").await;
+    person(&world, &domain, "ada", 0).await;
+    let held = Held::these([format!("domain:{domain}#read")]);
+    held.lose("user");
+    let path = format!("/v1/domains/{domain}/identities");
+    let caller = Seen::by(&world, &held);
+    assert_eq!(caller.call("GET", &path, None).await.refusal(), (503, "authz_unavailable"));
+    assert!(world.rows("identity.list").await.is_empty());
+}
+
+#[tokio::test]
 async fn a_list_shows_only_what_its_reader_may_read_and_its_cursor_is_of_no_use_to_others() {
     let world = world().await;
     let domain = world.domain("acme", "10.0.0.0/8").await;

@@ -31,6 +31,11 @@ impl Held {
         Arc::new(Self(Mutex::new(relations.into_iter().collect())))
     }
 
+    /// From now on nothing can be said about objects of this kind.
+    pub(crate) fn lose(&self, kind: &str) {
+        self.add(format!("{kind} lost"));
+    }
+
     pub(crate) fn add(&self, relation: String) {
         self.0.lock().unwrap().insert(relation);
     }
@@ -39,7 +44,11 @@ impl Held {
 #[async_trait]
 impl Authorizer for Held {
     async fn check(&self, _: &Principal, relation: &str, object: &ObjectRef) -> Result<Decision, AuthzUnavailable> {
-        let held = self.0.lock().unwrap().contains(&format!("{object}#{relation}"));
+        let rows = self.0.lock().unwrap();
+        if rows.contains(&format!("{} lost", object.kind)) {
+            return Err(AuthzUnavailable);
+        }
+        let held = rows.contains(&format!("{object}#{relation}"));
         Ok(if held {
             Decision::Allowed { relation_path: Vec::new() }
         } else {

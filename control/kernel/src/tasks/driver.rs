@@ -187,9 +187,10 @@ impl Loop {
                 RunOutcome::HeldElsewhere => End::HeldElsewhere,
                 RunOutcome::Failed(_) | RunOutcome::Panicked(_) | RunOutcome::TimedOut => End::Failed,
             };
-            timetable.finished(began.elapsed(), end);
+            let now = began.elapsed();
+            timetable.finished(now, end);
             self.handle.status.write().failures = timetable.failures();
-            self.report(&outcome, timetable.failures());
+            self.report(&outcome, timetable.failures(), timetable.is_stale(now, self.schedule.patience));
         }
     }
 
@@ -239,7 +240,7 @@ impl Loop {
         }
     }
 
-    fn report(&self, outcome: &RunOutcome, failures: u32) {
+    fn report(&self, outcome: &RunOutcome, failures: u32, stale: bool) {
         let task = self.task.kind().name();
         match outcome {
             RunOutcome::Failed(cause) if failures == 1 => tracing::warn!(task, cause, "a background run failed"),
@@ -256,9 +257,10 @@ impl Loop {
                 Health::Bad(why) => probe.fail(why),
             },
             RunOutcome::HeldElsewhere => probe.pass("another replica runs it"),
-            RunOutcome::Failed(_) | RunOutcome::Panicked(_) | RunOutcome::TimedOut => {
+            RunOutcome::Failed(_) | RunOutcome::Panicked(_) | RunOutcome::TimedOut if stale => {
                 probe.fail("the last run failed");
             }
+            RunOutcome::Failed(_) | RunOutcome::Panicked(_) | RunOutcome::TimedOut => {}
         }
     }
 }

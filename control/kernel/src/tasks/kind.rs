@@ -14,7 +14,7 @@ pub enum OnCancel {
 pub enum OnError {
     /// It is tried again after a pause that doubles up to a limit.
     Retry,
-    /// It is tried again, and the probe fails until a run succeeds.
+    /// It is tried again, and the probe fails, as soon as its schedule's patience is over, until a run succeeds.
     RetryUnready,
 }
 

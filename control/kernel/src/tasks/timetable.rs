@@ -33,12 +33,22 @@ pub(super) struct Timetable {
     nudged: bool,
     run_was_nudged: bool,
     failures: u32,
+    /// When it last ended well.
+    good_at: Option<Duration>,
 }
 
 impl Timetable {
     /// Due at once.
     pub(super) const fn new(period: Duration) -> Self {
-        Self { period, due: Duration::ZERO, rest: Duration::ZERO, nudged: false, run_was_nudged: false, failures: 0 }
+        Self {
+            period,
+            due: Duration::ZERO,
+            rest: Duration::ZERO,
+            nudged: false,
+            run_was_nudged: false,
+            failures: 0,
+            good_at: None,
+        }
     }
 
     /// Someone knows of work.
@@ -60,6 +70,9 @@ impl Timetable {
 
     /// The run has ended.
     pub(super) fn finished(&mut self, now: Duration, end: End) {
+        if end != End::Failed {
+            self.good_at = Some(now);
+        }
         match end {
             End::Done { again_in } => {
                 self.failures = 0;
@@ -82,6 +95,11 @@ impl Timetable {
     /// Runs that failed since the last good one.
     pub(super) const fn failures(&self) -> u32 {
         self.failures
+    }
+
+    /// Whether `periods` went by at `now` without a good run, or there was none ever.
+    pub(super) fn is_stale(&self, now: Duration, periods: u32) -> bool {
+        self.good_at.is_none_or(|good| now.saturating_sub(good) >= self.period.saturating_mul(periods))
     }
 }
 
@@ -135,6 +153,18 @@ mod tests {
         table.started();
         table.finished(now, End::Done { again_in: None });
         assert_eq!(table.failures(), 0);
+    }
+
+    #[test]
+    fn a_task_is_stale_when_its_periods_went_by_without_a_good_run() {
+        let mut table = Timetable::new(SECOND);
+        assert!(table.is_stale(Duration::ZERO, 5), "it has never run well");
+        table.finished(10 * SECOND, End::Done { again_in: None });
+        table.finished(14 * SECOND, End::Failed);
+        assert!(!table.is_stale(14 * SECOND, 5) && table.is_stale(14 * SECOND, 0));
+        assert!(table.is_stale(15 * SECOND, 5));
+        table.finished(15 * SECOND, End::HeldElsewhere);
+        assert!(!table.is_stale(19 * SECOND, 5));
     }
 
     #[test]

@@ -85,6 +85,42 @@ async fn a_panic_is_caught_and_reported_and_the_next_run_heals_the_probe() {
     assert!(guard.saw("a background run panicked"));
 }
 
+/// Runs well once, and then never again.
+#[derive(Default)]
+struct Failing(AtomicU32);
+
+#[async_trait]
+impl Task for Failing {
+    fn kind(&self) -> TaskKind {
+        TaskKind::ReachabilitySweeper
+    }
+
+    async fn run(&self) -> Result<Progress, Fault> {
+        if self.0.fetch_add(1, Ordering::SeqCst) > 0 {
+            return Err(Fault::Invariant("it runs well"));
+        }
+        Ok(Progress::done(0))
+    }
+}
+
+#[tokio::test]
+async fn a_probe_bears_failures_until_its_patience_is_over() {
+    let guard = plexsphere_testkit::logs::guard();
+    guard.expect("a background run failed");
+    let database = TestDatabase::with(&SCHEMA).await;
+    let db = Database::new(database.pool());
+    for (patience, bears) in [(0, false), (1_000_000, true)] {
+        let (probes, task) = (Probes::default(), Arc::new(Failing::default()));
+        let mut tasks = driver(&db, &probes);
+        let often = Schedule::every(Duration::from_millis(1)).stale_after(patience);
+        let handle = tasks.add(Arc::clone(&task) as Arc<dyn Task>, often);
+        tasks.start();
+        eventually!(handle.status().failures >= 2, "it fails again and again");
+        assert_eq!(probes.ready(), bears, "{patience}");
+        assert!(tasks.drain(GRACE).await);
+    }
+}
+
 #[tokio::test]
 async fn a_notification_of_the_database_wakes_the_task() {
     let database = TestDatabase::with(&SCHEMA).await;

@@ -26,7 +26,7 @@ pub struct ReachabilitySweeper {
 
 impl ReachabilitySweeper {
     /// Every 10 s.
-    pub const SCHEDULE: Schedule = Schedule::every(Duration::from_secs(10));
+    pub const SCHEDULE: Schedule = Schedule::every(Duration::from_secs(10)).stale_after(6);
 }
 
 #[async_trait]

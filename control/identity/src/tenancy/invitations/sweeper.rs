@@ -27,8 +27,8 @@ pub struct InvitationExpirySweeper {
 }
 
 impl InvitationExpirySweeper {
-    /// Every minute, on one replica at a time.
-    pub const SCHEDULE: Schedule = Schedule::every(Duration::from_secs(60));
+    /// Every minute, on one replica at a time; stale after five without a good run.
+    pub const SCHEDULE: Schedule = Schedule::every(Duration::from_secs(60)).stale_after(5);
 
     pub(crate) const fn new(invitations: Invitations, clock: Arc<dyn Clock>) -> Self {
         Self { invitations, clock }
