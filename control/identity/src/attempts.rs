@@ -1,7 +1,12 @@
 //! Trying again when PostgreSQL asks for it.
 
+use std::time::Duration;
+
 use plexsphere_kernel::Fault;
 use plexsphere_kernel::database::is_transient;
+
+/// Whoever was let through has passed by then, or the second attempt would meet it again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A refusal that may stand for a fault.
 pub(crate) trait MayBeFault {
@@ -18,6 +23,7 @@ where
 {
     match attempt().await {
         Err(refusal) if matches!(refusal.fault(), Some(Fault::Database(error)) if is_transient(error)) => {
+            tokio::time::sleep(PAUSE).await;
             attempt().await
         }
         result => result,
