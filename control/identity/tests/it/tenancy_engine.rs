@@ -177,6 +177,28 @@ async fn what_an_invitation_promised_holds_after_the_sign_in_and_not_before() {
 }
 
 #[tokio::test]
+async fn a_right_that_stands_under_another_condition_stays_and_the_acceptance_says_so() {
+    let world = governed().await;
+    let domain = world.domain("acme", "10.0.0.0/8").await;
+    let project = world.project(&domain, "one", None).await;
+    let ada = person(&world, &domain, "ada", 0).await;
+    let object = format!("project:{project}");
+    let until = json!({ "not_after": "2100-01-01T00:00:00Z" });
+    let plain = json!({ "relation": "viewer", "object": object });
+    let bound = json!({ "relation": "viewer", "object": object, "caveat_context": until });
+    grant(&world, &domain, ada, json!([bound])).await;
+    grant(&world, &domain, ada, json!([bound])).await;
+    assert!(world.rows("invitation.accept.skipped").await.is_empty(), "what stands as it was promised is kept");
+    let member = json!({ "relation": "member", "object": object });
+    grant(&world, &domain, ada, json!([plain, member])).await;
+    let expected = ("project".to_owned(), project, domain.parse().unwrap());
+    assert_eq!(world.rows("invitation.accept.skipped").await, [expected]);
+    let stored = "SELECT count(*) FROM rebac.tuples WHERE subject_kind = 'user' AND object_kind = 'project'
+        AND (relation, caveat IS NULL) IN (('viewer', false), ('member', true))";
+    assert_eq!(world.count(stored).await, 2);
+}
+
+#[tokio::test]
 async fn an_administrator_of_the_platform_sees_nothing_of_a_tenant() {
     let world = governed().await;
     let domain = world.domain("acme", "10.0.0.0/8").await;

@@ -1,7 +1,7 @@
 //! Keeping the promise: what a sign-in does with the Invitations for whoever signs in.
 
 use async_trait::async_trait;
-use plexsphere_kernel::{Fault, ObjectRef, Outcome, RelationTuple, StoredCaveat, Tx};
+use plexsphere_kernel::{AuditRecord, Fault, ObjectRef, Outcome, RelationTuple, StoredCaveat, Tx};
 use plexsphere_wire::{DenialReason, DomainId, GroupId, InvitationId, PrincipalId, Timestamp};
 use serde_json::json;
 
@@ -90,7 +90,8 @@ impl Invitations {
         keys
     }
 
-    /// Writes what an Invitation promises that was just accepted. What is gone meanwhile is left out, and said so.
+    /// Writes what an Invitation promises that was just accepted. What is gone meanwhile is left out, and so is a right
+    /// that the User has under another condition: both are said.
     async fn keep(&self, tx: &mut Tx, actor: &Actor, invitation: &Invitation, user: PrincipalId) -> Result<(), Fault> {
         let Needs { journal, tuples, .. } = &self.needs;
         let domain = invitation.domain;
@@ -98,12 +99,14 @@ impl Invitations {
         let existing = store::existing(tx, domain, &objects).await?;
         let mut granted = Vec::with_capacity(objects.len());
         let mut rows = vec![actor.record(Some(domain), "invitation.accept", service::object(invitation.id))];
+        let skipped = |object: ObjectRef, why: DenialReason| AuditRecord {
+            outcome: Outcome::Denied(why),
+            ..actor.record(Some(domain), "invitation.accept.skipped", object)
+        };
         for staged in &invitation.tuples {
             let object = staged.object.object();
             if !existing.contains(&staged.object) {
-                let mut row = actor.record(Some(domain), "invitation.accept.skipped", object);
-                row.outcome = Outcome::Denied(DenialReason::OutOfScope);
-                rows.push(row);
+                rows.push(skipped(object, DenialReason::OutOfScope));
                 continue;
             }
             match staged.object {
@@ -113,7 +116,8 @@ impl Invitations {
                 }
             }
         }
-        tuples.write(tx, Some(domain), &granted).await?;
+        let left_alone = tuples.write(tx, Some(domain), &granted).await?;
+        rows.extend(left_alone.into_iter().map(|tuple| skipped(tuple.object, DenialReason::CaveatViolation)));
         let payload = json!({ "invitation_id": invitation.id, "domain_id": domain, "user_id": user });
         journal.announce(tx, actor, Some(domain), EventName::InvitationAccepted, payload).await?;
         journal.record_many(tx, rows).await
