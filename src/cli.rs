@@ -52,6 +52,9 @@ enum Command {
     /// Look after a Domain from outside it; needs the database and the keys of control.
     #[command(subcommand)]
     Domain(DomainCommand),
+    /// Suspend and remove people and service identities; needs the database and the keys of control.
+    #[command(subcommand)]
+    Identity(IdentityCommand),
     /// Look after telemetry.
     #[command(subcommand)]
     Obs(ObsCommand),
@@ -170,6 +173,41 @@ enum DomainCommand {
 impl From<DomainCommand> for PlatformCommand {
     fn from(DomainCommand::GrantAdmin { config, domain, principal }: DomainCommand) -> Self {
         Self::GrantDomainAdmin { config, domain, principal }
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum IdentityCommand {
+    /// Keep a principal from authenticating by any credential, and end those it has.
+    Suspend {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// `user:<id>` or `service:<id>`.
+        principal: String,
+    },
+    /// Let a suspended principal authenticate again, by new credentials.
+    Resume {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// `user:<id>` or `service:<id>`.
+        principal: String,
+    },
+    /// Remove a principal for good, its rows, rights and invitations, and erase it from the audit log.
+    Purge {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Also every other User whom the same issuer knows by the same subject, whatever their Domain.
+        #[arg(long)]
+        everywhere: bool,
+        /// `user:<id>` or `service:<id>`.
+        principal: String,
+    },
+}
+
+impl IdentityCommand {
+    fn config(&self) -> ConfigArgs {
+        let (Self::Suspend { config, .. } | Self::Resume { config, .. } | Self::Purge { config, .. }) = self;
+        config.clone()
     }
 }
 
@@ -314,6 +352,7 @@ fn dispatch(command: Command) -> Result<ExitCode, String> {
         Command::Signing(command) => role(&command.config(), move |config| commands::signing(config, command)),
         Command::Platform(command) => platform(command),
         Command::Domain(command) => platform(command.into()),
+        Command::Identity(command) => role(&command.config(), move |config| commands::identity(config, command)),
         Command::Audit(AuditCommand::Verify { export, from_start, expect, output }) => {
             commands::audit::verify(&export, &commands::audit::Demand { from_start, expect }, output.output)
         }

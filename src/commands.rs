@@ -1,6 +1,7 @@
 //! Commands that do one thing and end.
 
 pub(crate) mod audit;
+mod identity;
 mod platform;
 mod signing;
 
@@ -18,6 +19,7 @@ use crate::config::{Config, Loaded, is_secret};
 use crate::custody::Keys;
 use crate::output::{say, tell};
 
+pub(crate) use identity::identity;
 pub(crate) use platform::platform;
 pub(crate) use signing::signing;
 

@@ -62,7 +62,7 @@ fn read_grantee(text: &str) -> Result<Grantee, String> {
 }
 
 /// `user:<id>` or `service:<id>`.
-fn read_principal(text: &str) -> Result<Subject, String> {
+pub(super) fn read_principal(text: &str) -> Result<Subject, String> {
     let broken = || format!("`{text}` is neither `user:<id>` nor `service:<id>`");
     let (kind, id) = text.split_once(':').ok_or_else(broken)?;
     let id: PrincipalId = id.parse().map_err(|_| broken())?;

@@ -38,8 +38,8 @@ async fn every_acknowledged_change_has_one_row_on_a_chain_that_holds_while_contr
     }
     let (kills, written) = write_under_fire(&mut installation, projects).await;
 
-    let db = Database::connect(installation.database_url(), 2).await.unwrap();
-    let lengths: BTreeMap<Uuid, i64> = chains::all_hold(installation.database_url()).await.into_iter().collect();
+    let db = Database::connect(&installation.database_url, 2).await.unwrap();
+    let lengths: BTreeMap<Uuid, i64> = chains::all_hold(&installation.database_url).await.into_iter().collect();
     let chain: Uuid = domain.parse().unwrap();
     let rows: Vec<(String, i64)> =
         sqlx::query_as("SELECT correlation_id, count(*) FROM audit.entries WHERE chain = $1 GROUP BY correlation_id")

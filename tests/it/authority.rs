@@ -150,7 +150,7 @@ async fn callers_of_platform(installation: &Installation) -> BTreeMap<String, St
     }
     let mut callers = BTreeMap::new();
     for (relation, id, token) in people {
-        installation.command(&["platform", "grant", relation, &format!("user:{id}")]).await;
+        installation.command(&["platform", "grant", relation, &format!("user:{id}")]).await.unwrap();
         callers.insert(format!("platform#{relation}"), token);
     }
     callers

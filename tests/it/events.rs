@@ -133,7 +133,7 @@ async fn an_operator_who_follows_a_node_leaves_a_row_on_the_chain_of_its_domain(
     let url = format!("{}/v1/nodes/{}/events", installation.http_url(0), node.node);
     let answer = client().get(url).bearer_auth(installation.admin_token()).send().await.unwrap();
     assert_eq!(answer.status(), 200);
-    let db = plexsphere_kernel::Database::connect(installation.database_url(), 1).await.unwrap();
+    let db = plexsphere_kernel::Database::connect(&installation.database_url, 1).await.unwrap();
     let rows = async || -> Vec<(String, String, String)> {
         sqlx::query_as(
             "SELECT chain::text, object_id, reason FROM audit.entries WHERE relation = 'node.events.subscribe'",

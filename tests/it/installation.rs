@@ -154,9 +154,25 @@ impl Installation {
         process.child = Child::spawn(process.spec.clone()).unwrap();
     }
 
-    /// The database, for looking past the API.
-    pub(crate) fn database_url(&self) -> &str {
-        &self.database_url
+    /// Runs an operator's command beside control, with its database and keys; what it printed.
+    pub(crate) async fn command(&self, arguments: &[&str]) -> Result<Value, String> {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_plexsphere"))
+            .args(arguments)
+            .env("PLEXSPHERE_DATABASE_URL", &self.database_url)
+            .env("PLEXSPHERE_CUSTODY_ROOT_KEY_FILE", self.path("root.key"))
+            .env("PLEXSPHERE_CUSTODY_NSK_RING_FILE", self.path("nsk.ring"))
+            .env("PLEXSPHERE_CUSTODY_SIGNING_RING_FILE", self.path("signing.ring"))
+            .output()
+            .await
+            .unwrap();
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        // Kept with the logs, for tests that read those.
+        let log = self.folder.path().join(format!("command-{}.log", arguments.join("-").replace('/', "_")));
+        std::fs::write(log, [output.stdout.as_slice(), output.stderr.as_slice()].concat()).unwrap();
+        if !output.status.success() {
+            return Err(said(&output.stderr));
+        }
+        Ok(serde_json::from_str(&said(&output.stdout)).unwrap_or_default())
     }
 
     /// The last lines of a role's log.
@@ -200,19 +216,6 @@ impl Installation {
         let answer = send(request).await;
         assert_eq!(answer.status, status, "{path}: {}", answer.text);
         answer.json()
-    }
-
-    /// Runs a subcommand with the settings of control; it must end well.
-    pub(crate) async fn command(&self, words: &[&str]) -> String {
-        let control = self.processes.iter().find(|process| process.role == Role::Control).unwrap();
-        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_plexsphere"))
-            .args(words)
-            .envs(control.spec.env.iter().map(|(name, value)| (name, value)))
-            .output()
-            .await
-            .unwrap();
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Makes a Domain with a Project and returns their ids.

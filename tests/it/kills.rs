@@ -35,7 +35,7 @@ async fn every_acknowledged_record_arrives_once_in_files_while_each_part_is_kill
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
-    let chains = chains::all_hold(installation.database_url()).await;
+    let chains = chains::all_hold(&installation.database_url).await;
     println!("{kills} kills, file sink, {} audit chains hold\n{}", chains.len(), counts.table());
     assert!(counts.holds(), "{}\n{}", counts.table(), installation.tail(Role::Pipelines));
     assert!(counts.signals.values().all(|signal| signal.acknowledged > 0), "{}", counts.table());
@@ -49,7 +49,7 @@ async fn every_acknowledged_record_arrives_at_mimir_loki_and_the_siem_while_each
     let mut installation = Installation::start(1, &settings).await;
     let out = tempfile::tempdir().unwrap();
     let (kills, ledgers) = send_under_fire(&mut installation, out.path().to_owned()).await;
-    chains::all_hold(installation.database_url()).await;
+    chains::all_hold(&installation.database_url).await;
     let expected = verify::Arrivals::of(&ledgers).unwrap();
     let deadline = std::time::Instant::now() + PATIENCE;
     let routes = loop {

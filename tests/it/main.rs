@@ -14,6 +14,7 @@ mod architecture;
 mod audit_rig;
 mod authority;
 mod chains;
+mod erasure;
 mod events;
 mod hostile;
 mod installation;

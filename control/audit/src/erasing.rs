@@ -57,7 +57,7 @@ pub struct Eraser {
 impl Eraser {
     /// An eraser over the log.
     #[must_use]
-    pub(crate) const fn new(log: Arc<PgAuditLog>) -> Self {
+    pub const fn new(log: Arc<PgAuditLog>) -> Self {
         Self { log, stretch: STRETCH }
     }
 
@@ -107,6 +107,14 @@ impl Eraser {
             tx.commit().await?;
         }
         Ok(Erased { pseudonym, at: now })
+    }
+
+    /// The chains that lead from a pseudonym to this identity.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn chains_of(&self, identity: Uuid) -> Result<Vec<Uuid>, Fault> {
+        chains::naming(self.log.db().pool(), identity).await
     }
 
     fn own_row(&self, erasure: Erasure, erased: &Hash) -> Result<Taken, Fault> {

@@ -21,6 +21,7 @@ use crate::devices::{self, Devices};
 use crate::enrolment::{
     self, BootstrapTokens, DirectoryFlush, Hasher, NodeLifecycle, NodeReader, NskCustodian, Registration,
 };
+use crate::erasure;
 use crate::groups::{self, Groups};
 use crate::journal;
 use crate::pepper::TokenPepper;
@@ -335,6 +336,7 @@ impl Identity {
         all.extend_from_slice(journal::STATEMENTS);
         all.extend_from_slice(denials::STATEMENTS);
         all.extend_from_slice(sealed::STATEMENTS);
+        all.extend_from_slice(erasure::STATEMENTS);
         all.extend_from_slice(sessions::STATEMENTS);
         all.extend_from_slice(devices::STATEMENTS);
         signin::STATEMENTS.iter().for_each(|list| all.extend_from_slice(list));

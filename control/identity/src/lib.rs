@@ -21,6 +21,7 @@ mod bindings;
 mod denials;
 mod devices;
 mod enrolment;
+mod erasure;
 mod events;
 mod face;
 mod groups;
@@ -43,6 +44,7 @@ pub use enrolment::{
     BootstrapToken, BootstrapTokenRefusal, BootstrapTokenText, BootstrapTokens, DirectoryFlush, NodeLifecycle,
     NodeReader, NskCustodian, RegisterRefusal, Registration, TokenKind, TokenState,
 };
+pub use erasure::{ChainErasure, Departed, DepartureRefusal, Departures, DeparturesNeeds};
 pub use events::EventName;
 #[doc(hidden)]
 pub use face::indexed_statements;

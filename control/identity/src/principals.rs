@@ -21,7 +21,7 @@ pub use service::ApiTokens;
 pub use verdicts::Revocation;
 
 pub(crate) use authenticator::AUTHENTICATE;
-pub(crate) use cache::Cache;
+pub(crate) use cache::{Cache, TTL as CREDENTIAL_MEMORY};
 pub(crate) use service::TokenCache;
 pub(crate) use store::PAGES;
 pub(crate) use verdicts::Verdicts;

@@ -120,6 +120,13 @@ pub trait TupleWriter: Send + Sync + 'static {
         Ok(())
     }
 
+    /// A Domain that these subjects administer and nobody else does. Who administers a Domain of theirs cannot be taken
+    /// away until the transaction ends.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    async fn administered_alone(&self, tx: &mut Tx, subjects: &[ObjectRef]) -> Result<Option<DomainId>, Fault>;
+
     /// How many tuples the tuple administration filed under a Project; system tuples do not count. Until the transaction
     /// ends there are no more.
     ///

@@ -34,4 +34,6 @@ pub const STATEMENTS: &[&str] = &[
     orphans::PAGE,
     orphans::HOLD,
     orphans::REMOVE,
+    tuples::LOCK_FELLOWS,
+    tuples::ADMINISTERED_ALONE,
 ];

@@ -24,6 +24,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     BURY,
     COUNT_ERASURE,
     DROP_CONTEXTS,
+    NAMING,
 ];
 
 const FOUND: &str = "INSERT INTO audit.chain_heads (chain) VALUES ($1) ON CONFLICT DO NOTHING";
@@ -54,6 +55,9 @@ const DROP_CONTEXTS: &str = "WITH stretch AS (SELECT seq, entry FROM audit.entri
        WHERE chain = $1 AND subject = $2 AND seq > $3 AND seq <= $4 ORDER BY seq LIMIT $5), \
      gone AS (DELETE FROM audit.request_contexts WHERE entry IN (SELECT entry FROM stretch)) \
      SELECT max(seq) FROM stretch";
+/// Walks both tables: only erasing a person everywhere asks.
+const NAMING: &str = "SELECT chain FROM audit.subject_pii WHERE subject_id = $1 \
+     UNION SELECT chain FROM audit.pending WHERE subject_id = $1";
 
 /// A head whose lock we hold.
 pub(crate) struct LockedHead {
@@ -170,6 +174,11 @@ pub(crate) async fn tombstones(
     let read =
         |row: &sqlx::postgres::PgRow| -> Result<_, sqlx::Error> { Ok((fixed(row.try_get(0)?), row.try_get(1)?)) };
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// Chains whose rows, chained or waiting, are mapped to a subject.
+pub(crate) async fn naming(pool: &PgPool, subject: Uuid) -> Result<Vec<Uuid>, Fault> {
+    Ok(sqlx::query_scalar(NAMING).bind(subject).fetch_all(pool).await?)
 }
 
 /// Puts a tombstone in place of a subject's mapping.

@@ -51,7 +51,8 @@ pub(crate) const PAGES: &[(&str, &str)] =
 // An owner is a User or a ServiceIdentity, and no id is both.
 const TOKEN: &str = "SELECT t.*, coalesce(u.domain_id, s.domain_id) AS domain_id FROM identity.api_tokens t
     LEFT JOIN identity.users u ON u.id = t.user_id
-    LEFT JOIN identity.service_identities s ON s.id = t.service_identity_id WHERE t.id = $1";
+    LEFT JOIN identity.service_identities s ON s.id = t.service_identity_id
+    WHERE t.id = $1 AND u.suspended_at IS NULL AND s.suspended_at IS NULL";
 const TOKEN_FOR_UPDATE: &str = "SELECT t.*, coalesce(u.domain_id, s.domain_id) AS domain_id FROM identity.api_tokens t
     LEFT JOIN identity.users u ON u.id = t.user_id
     LEFT JOIN identity.service_identities s ON s.id = t.service_identity_id

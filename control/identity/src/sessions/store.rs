@@ -35,7 +35,7 @@ const EVICT_OLDEST: &str = "UPDATE identity.sessions SET revoked_at = $2 WHERE d
     SELECT digest FROM identity.sessions WHERE user_id = $1 AND revoked_at IS NULL
     ORDER BY created_at DESC OFFSET $3)";
 const SESSION: &str = "SELECT s.*, u.domain_id FROM identity.sessions s JOIN identity.users u ON u.id = s.user_id
-    WHERE s.digest = $1";
+    WHERE s.digest = $1 AND u.suspended_at IS NULL";
 const TOUCH: &str = "UPDATE identity.sessions SET last_seen_at = $2
     WHERE digest = $1 AND last_seen_at <= $2::timestamptz - interval '60 seconds'";
 const REVOKE_SESSION: &str = "UPDATE identity.sessions SET revoked_at = $2
@@ -52,7 +52,9 @@ const PURGE_SESSIONS: &str = "DELETE FROM identity.sessions
 const INSERT_ACCESS: &str = "INSERT INTO identity.access_tokens
     (id, digest, user_id, service_id, domain_id, binding_id, acr, amr, auth_time, created_at, expires_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-const ACCESS: &str = "SELECT * FROM identity.access_tokens WHERE id = $1";
+const ACCESS: &str = "SELECT a.* FROM identity.access_tokens a
+    LEFT JOIN identity.users u ON u.id = a.user_id LEFT JOIN identity.service_identities s ON s.id = a.service_id
+    WHERE a.id = $1 AND u.suspended_at IS NULL AND s.suspended_at IS NULL";
 const REVOKE_ACCESS_OF_USER: &str = "UPDATE identity.access_tokens SET revoked_at = $2
     WHERE user_id = $1 AND revoked_at IS NULL";
 const REVOKE_ACCESS_OF_BINDING: &str = "UPDATE identity.access_tokens SET revoked_at = $2

@@ -24,8 +24,8 @@ use crate::text;
 
 pub(super) const STATEMENTS: &[&str] = &[FIND];
 
-const FIND: &str =
-    "SELECT domain_id, subject, audience, federation_kind FROM identity.service_identities WHERE id = $1";
+const FIND: &str = "SELECT domain_id, subject, audience, federation_kind FROM identity.service_identities
+    WHERE id = $1 AND suspended_at IS NULL";
 
 /// How a service identity proves itself.
 pub(super) enum Grant {

@@ -8,7 +8,8 @@ use uuid::Uuid;
 pub(super) const STATEMENTS: &[&str] = &[FIND, DOMAIN_STANDS, INSERT, SEEN];
 
 // Nobody signs in twice at once as two Users: the second waits for the first, and finds it.
-const FIND: &str = "SELECT id FROM identity.users WHERE domain_id IS NOT DISTINCT FROM $1 AND issuer = $2
+const FIND: &str =
+    "SELECT id, suspended_at IS NOT NULL FROM identity.users WHERE domain_id IS NOT DISTINCT FROM $1 AND issuer = $2
     AND external_subject = $3 FOR NO KEY UPDATE";
 const DOMAIN_STANDS: &str = "SELECT id FROM identity.domains WHERE id = $1 FOR KEY SHARE";
 const INSERT: &str = "INSERT INTO identity.users
@@ -27,11 +28,16 @@ fn email(token: &IdToken) -> (Option<&str>, bool) {
 }
 
 /// The User of a token in a scope.
-pub(super) async fn find(tx: &mut Tx, domain: Option<DomainId>, token: &IdToken) -> Result<Option<PrincipalId>, Fault> {
-    let query =
-        sqlx::query_scalar(FIND).bind(domain.map(|domain| domain.uuid())).bind(&token.issuer).bind(&token.subject);
-    let id: Option<Uuid> = query.fetch_optional(&mut **tx).await?;
-    Ok(id.map(PrincipalId::from_uuid))
+pub(super) struct Known {
+    pub(super) id: PrincipalId,
+    pub(super) suspended: bool,
+}
+
+/// Finds the User of a token.
+pub(super) async fn find(tx: &mut Tx, domain: Option<DomainId>, token: &IdToken) -> Result<Option<Known>, Fault> {
+    let query = sqlx::query_as(FIND).bind(domain.map(|domain| domain.uuid())).bind(&token.issuer).bind(&token.subject);
+    let row: Option<(Uuid, bool)> = query.fetch_optional(&mut **tx).await?;
+    Ok(row.map(|(id, suspended)| Known { id: PrincipalId::from_uuid(id), suspended }))
 }
 
 /// Whether a Domain exists, held until the transaction ends.

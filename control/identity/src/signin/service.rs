@@ -320,14 +320,17 @@ impl SignIns {
             return Err(SignInRefusal::NotProvisioned);
         }
         if let Some(known) = people::find(tx, domain, token).await? {
-            people::seen(tx, known, token, now).await?;
-            return Ok((known, false));
+            if known.suspended {
+                return Err(SignInRefusal::NotProvisioned);
+            }
+            people::seen(tx, known.id, token, now).await?;
+            return Ok((known.id, false));
         }
         if let Some(made) = people::insert(tx, (PrincipalId::mint(now), domain), token, now).await? {
             return Ok((made, true));
         }
         let raced = people::find(tx, domain, token).await?;
-        Ok((raced.ok_or(Fault::Invariant("a user that cannot be made is there"))?, false))
+        Ok((raced.ok_or(Fault::Invariant("a user that cannot be made is there"))?.id, false))
     }
 
     async fn accept(

@@ -24,7 +24,7 @@ async fn grants(world: &World) -> (PlatformGrants, Actor) {
     (grants, Actor::background(COMMAND_LINE, world.clock.now()))
 }
 
-async fn person(world: &World, domain: Option<&str>, name: &str) -> Subject {
+pub(crate) async fn person(world: &World, domain: Option<&str>, name: &str) -> Subject {
     let id = PrincipalId::mint(world.clock.now());
     sqlx::query(
         "INSERT INTO identity.users (id, domain_id, issuer, external_subject, display_name, created_at)

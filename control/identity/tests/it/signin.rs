@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::Request;
+use plexsphere_identity::IdentityConfig;
 use plexsphere_kernel::{Clock as _, SystemClock};
 use plexsphere_testkit::{Browser, OpenIdSettings, TestOpenId, openid_with};
 use serde_json::{Value, json};
@@ -14,26 +15,31 @@ use crate::world::{Answer, World, world_with};
 const CALLBACK: &str = "https://plexsphere.test/v1/auth/callback";
 
 /// A world whose clock is the real one's, with a provider and a Domain that trusts it.
-struct Scene {
-    world: World,
-    provider: TestOpenId,
-    domain: String,
-    binding: String,
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) provider: TestOpenId,
+    pub(crate) domain: String,
+    pub(crate) binding: String,
 }
 
 /// What a browser holds of this installation.
 #[derive(Clone, Debug)]
-struct Cookies {
-    session: String,
-    csrf: String,
+pub(crate) struct Cookies {
+    pub(crate) session: String,
+    pub(crate) csrf: String,
 }
 
-async fn scene(policy: &str) -> Option<Scene> {
+pub(crate) async fn scene(policy: &str) -> Option<Scene> {
+    scene_with(policy, |_, _| {}).await
+}
+
+/// As [`scene`], with other settings; the provider's issuer is known then.
+pub(crate) async fn scene_with(policy: &str, change: impl FnOnce(&mut IdentityConfig, &str)) -> Option<Scene> {
     let provider = openid_with(OpenIdSettings::default()).await?;
     let mut world = world_with(|config| {
         config.allow_insecure_idp = true;
         config.public_base_url = "https://plexsphere.test".to_owned();
-        config.platform_device_login = false;
+        change(config, &provider.issuer());
     })
     .await;
     world.clock.set(SystemClock.now());
@@ -48,7 +54,7 @@ async fn scene(policy: &str) -> Option<Scene> {
     Some(Scene { world, provider, domain, binding })
 }
 
-fn binding(provider: &TestOpenId, domain: Option<&str>, policy: &str) -> Value {
+pub(crate) fn binding(provider: &TestOpenId, domain: Option<&str>, policy: &str) -> Value {
     let mut body = json!({
         "issuer": provider.issuer(),
         "client_id": TestOpenId::CLIENT_ID,
@@ -64,14 +70,14 @@ fn binding(provider: &TestOpenId, domain: Option<&str>, policy: &str) -> Value {
     body
 }
 
-async fn made(world: &World, body: Value) -> String {
+pub(crate) async fn made(world: &World, body: Value) -> String {
     let path = if body.get("domain_id").is_some() { "/v1/admin/idp" } else { "/v1/admin/platform-idp" };
     let answer = world.post(path, body).await;
     assert_eq!(answer.status, 201, "{}", answer.body);
     answer.text("id")
 }
 
-fn cookies_of(answer: &Answer) -> Vec<String> {
+pub(crate) fn cookies_of(answer: &Answer) -> Vec<String> {
     answer.headers.get_all("set-cookie").iter().map(|line| line.to_str().unwrap().to_owned()).collect()
 }
 
@@ -86,21 +92,21 @@ fn location(answer: &Answer) -> &str {
 }
 
 impl Scene {
-    async fn begin(&self, body: Value) -> (Answer, String) {
+    pub(crate) async fn begin(&self, body: Value) -> (Answer, String) {
         let answer = self.world.call_as("", "POST", "/v1/auth/sign-in", Some(body)).await;
         let login = cookie_value(&cookies_of(&answer), "plexsphere_login").unwrap_or_default();
         (answer, login)
     }
 
     /// Where the provider sends the browser of a person.
-    async fn through(&self, browser: &mut Browser, person: &str, body: Value) -> (String, String) {
+    pub(crate) async fn through(&self, browser: &mut Browser, person: &str, body: Value) -> (String, String) {
         let (answer, login) = self.begin(body).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         let back = browser.sign_in(&answer.text("authorization_url"), person).await;
         (back.strip_prefix(CALLBACK).unwrap().to_owned(), login)
     }
 
-    async fn callback(&self, query: &str, login: &str, accept: &str) -> Answer {
+    pub(crate) async fn callback(&self, query: &str, login: &str, accept: &str) -> Answer {
         let request = Request::get(format!("/v1/auth/callback{query}"))
             .header("cookie", format!("plexsphere_login={login}"))
             .header("accept", accept)
@@ -108,7 +114,7 @@ impl Scene {
         self.world.send(request.body(Body::empty()).unwrap()).await
     }
 
-    async fn sign_in(&self, person: &str, body: Value) -> Cookies {
+    pub(crate) async fn sign_in(&self, person: &str, body: Value) -> Cookies {
         let (query, login) = self.through(&mut self.provider.browser(), person, body).await;
         let answer = self.callback(&query, &login, "text/html").await;
         assert_eq!((answer.status.as_u16(), location(&answer)), (303, "/"), "{}", answer.body);
@@ -117,18 +123,24 @@ impl Scene {
         Cookies { session: value("plexsphere_session"), csrf: value("plexsphere_csrf") }
     }
 
-    fn own(&self) -> Value {
+    pub(crate) fn own(&self) -> Value {
         json!({ "domain_id": self.domain })
     }
 
-    async fn refused(&self, person: &str, body: Value) -> (u16, String) {
+    pub(crate) async fn refused(&self, person: &str, body: Value) -> (u16, String) {
         let (query, login) = self.through(&mut self.provider.browser(), person, body).await;
         let answer = self.callback(&query, &login, "application/json").await;
         (answer.status.as_u16(), answer.refusal().1.to_owned())
     }
 }
 
-async fn by_cookie(world: &World, cookies: &Cookies, method: &str, path: &str, body: Option<Value>) -> Answer {
+pub(crate) async fn by_cookie(
+    world: &World,
+    cookies: &Cookies,
+    method: &str,
+    path: &str,
+    body: Option<Value>,
+) -> Answer {
     let line = format!("plexsphere_session={}; plexsphere_csrf={}", cookies.session, cookies.csrf);
     let mut request = Request::builder()
         .method(method)

@@ -153,7 +153,8 @@ pub(crate) async fn events(world: &World, name: &str) -> Vec<Value> {
 pub(crate) const MANY: [&str; 2] = [
     "INSERT INTO identity.invitations (id, domain_id, sealed_subject, wrap_key_version, pseudonym, match_key,
          initial_tuples, status, created_at, expires_at, revoked_at)
-     SELECT gen_random_uuid(), d.id, 'x', 1, sha256('x'), sha256(i::text::bytea), '[]',
+     SELECT gen_random_uuid(), d.id, CASE i % 2 WHEN 0 THEN 'x'::bytea END, CASE i % 2 WHEN 0 THEN 1 END, sha256('x'),
+         sha256(i::text::bytea), '[]',
          CASE i % 2 WHEN 0 THEN 'pending' ELSE 'revoked' END, now() + i * interval '1 second',
          now() + (i + 60) * interval '1 second', CASE i % 2 WHEN 0 THEN NULL ELSE now() END
      FROM (SELECT id FROM identity.domains LIMIT 50) AS d, generate_series(1, 200) AS i",

@@ -97,6 +97,19 @@ impl TupleWriter for RecordedTuples {
         Ok(())
     }
 
+    async fn administered_alone(&self, tx: &mut Tx, subjects: &[ObjectRef]) -> Result<Option<DomainId>, Fault> {
+        let subjects: Vec<String> = subjects.iter().map(ToString::to_string).collect();
+        let alone: Option<String> = sqlx::query_scalar(
+            "SELECT object FROM public.recorded_tuples t WHERE subject = ANY($1) AND relation = 'admin'
+             AND starts_with(object, 'domain:') AND NOT EXISTS (SELECT FROM public.recorded_tuples o
+                 WHERE o.object = t.object AND o.relation = 'admin' AND o.subject <> ALL($1)) LIMIT 1",
+        )
+        .bind(subjects)
+        .fetch_optional(&mut **tx)
+        .await?;
+        Ok(alone.and_then(|object| object.strip_prefix("domain:")?.parse().ok()))
+    }
+
     async fn filed_under(&self, tx: &mut Tx, project: ProjectId) -> Result<i64, Fault> {
         let count = sqlx::query_scalar("SELECT count(*) FROM public.recorded_tuples WHERE project_id = $1");
         Ok(count.bind::<Uuid>(project.uuid()).fetch_one(&mut **tx).await?)

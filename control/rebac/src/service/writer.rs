@@ -129,6 +129,12 @@ impl TupleWriter for PgTupleWriter {
         tuples::forget(tx, kinds, ids).await
     }
 
+    async fn administered_alone(&self, tx: &mut Tx, subjects: &[ObjectRef]) -> Result<Option<DomainId>, Fault> {
+        let ids =
+            subjects.iter().map(|subject| Ok(self.object(subject)?.id.uuid())).collect::<Result<Vec<_>, Fault>>()?;
+        tuples::administered_alone(tx, &ids).await
+    }
+
     async fn filed_under(&self, tx: &mut Tx, project: ProjectId) -> Result<i64, Fault> {
         tuples::hold_of(tx, &["project".to_owned()], &[project.uuid()]).await?;
         tuples::count_filed(tx, project).await

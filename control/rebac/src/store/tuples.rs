@@ -1,7 +1,7 @@
 //! Writing and reading tuples.
 
 use plexsphere_kernel::{Fault, Tx};
-use plexsphere_wire::{ProjectId, Timestamp};
+use plexsphere_wire::{DomainId, ProjectId, Timestamp};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgPool, Row as _};
@@ -105,6 +105,19 @@ pub(crate) const MISSING: &str = "SELECT w.place
     WHERE NOT EXISTS (SELECT FROM rebac.tuples t
         WHERE t.object_id = w.id AND t.object_kind = w.kind AND t.relation IN ('parent', 'scope', 'fleet'))
     ORDER BY w.place";
+
+/// Every grant of `admin` on the Domains that some administer, locked: none is taken away meanwhile.
+pub(crate) const LOCK_FELLOWS: &str = "SELECT id FROM rebac.tuples
+    WHERE object_kind = 'domain' AND relation = 'admin' AND object_id IN (
+        SELECT object_id FROM rebac.tuples
+        WHERE subject_id = ANY($1) AND object_kind = 'domain' AND relation = 'admin')
+    ORDER BY id FOR UPDATE";
+
+pub(crate) const ADMINISTERED_ALONE: &str = "SELECT t.object_id FROM rebac.tuples t
+    WHERE t.subject_id = ANY($1) AND t.object_kind = 'domain' AND t.relation = 'admin' AND NOT EXISTS (
+        SELECT FROM rebac.tuples other WHERE other.object_id = t.object_id AND other.object_kind = 'domain'
+            AND other.relation = 'admin' AND other.caveat IS NULL AND other.subject_id <> ALL($1))
+    ORDER BY t.object_id LIMIT 1";
 
 /// A tuple with what administration knows of it.
 #[derive(Debug, sqlx::FromRow)]
@@ -349,6 +362,13 @@ pub(crate) async fn filed(
 ) -> Result<Vec<FiledRow>, Fault> {
     let rows = sqlx::query_as(FILED).bind(project.uuid()).bind(after.inner()).bind(id).bind(limit);
     Ok(rows.fetch_all(pool).await?)
+}
+
+/// A Domain that these administer and nobody else does, its grants of `admin` locked.
+pub(crate) async fn administered_alone(tx: &mut Tx, subjects: &[Uuid]) -> Result<Option<DomainId>, Fault> {
+    sqlx::query(LOCK_FELLOWS).bind(subjects).execute(&mut **tx).await?;
+    let domain: Option<Uuid> = sqlx::query_scalar(ADMINISTERED_ALONE).bind(subjects).fetch_optional(&mut **tx).await?;
+    Ok(domain.map(DomainId::from_uuid))
 }
 
 pub(crate) async fn count_filed(tx: &mut Tx, project: ProjectId) -> Result<i64, Fault> {
