@@ -125,7 +125,7 @@ pub struct OpenBaoConfig {
 }
 
 /// Sign-in of people.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
     /// Pages that may change things by cookie, such as `https://console.example.org`; empty: none may.
@@ -138,6 +138,8 @@ pub struct AuthConfig {
     pub allow_loopback_idp: bool,
     /// Whether identity providers may be spoken to without TLS. For trials only.
     pub allow_insecure_idp: bool,
+    /// Whether workloads may present SPIFFE documents (JWT-SVID); 501 `not_provisioned` where they may not.
+    pub spiffe_svid: bool,
     /// Whether people may sign devices in through the platform's own bindings.
     pub platform_device_login: bool,
     /// People who become platform administrators when they sign in through a platform binding: `<issuer>|<subject>`.
@@ -168,6 +170,21 @@ pub struct TlsConfig {
 
 /// The largest payload of a batch in the buffer.
 const MAX_PAYLOAD_BYTES: u64 = 2 << 20;
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            csrf_allowed_origins: Vec::new(),
+            return_to_origins: Vec::new(),
+            allow_private_idp: false,
+            allow_loopback_idp: false,
+            allow_insecure_idp: false,
+            spiffe_svid: true,
+            platform_device_login: false,
+            platform_admins: Vec::new(),
+        }
+    }
+}
 
 impl Default for DatabaseConfig {
     fn default() -> Self {

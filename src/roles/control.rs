@@ -277,7 +277,7 @@ impl Ground {
         let fetch = fetch(config)?;
         let deps = Deps {
             providers: Arc::new(Providers::new(fetch.clone())),
-            bundles: Some(Arc::new(SpiffeBundles::new(fetch))),
+            bundles: config.auth.spiffe_svid.then(|| Arc::new(SpiffeBundles::new(fetch))),
             client_secrets: Arc::new(SecretReader::new(config.openbao.clone())?),
             db: self.db.clone(),
             clock: Arc::clone(&self.clock),

@@ -173,20 +173,25 @@ async fn build(
         flush,
     };
     let identity = Arc::new(Identity::new(&config, deps.clone()));
-    let gates = Arc::new(Gates {
-        authenticator: identity.authenticator(),
-        authorizer: Arc::new(Administrators(db.clone())),
-        audit: identity.denials(),
-        clock: Arc::clone(&clock) as Arc<dyn Clock>,
-        throttle: Throttle::default(),
-        origins: AllowedOrigins::parse(["https://plexsphere.test"]).unwrap(),
-    });
+    let gates = gates(&identity, &db, &clock);
     let mut operations = identity.operations();
     operations.extend(mesh.operations());
     let router = watched(operations, &gates);
     let day = Duration::from_secs(30 * 86_400);
     let admin = identity.first_administrator().ensure("dev", day, clock.now()).await.unwrap().unwrap();
     World { database, db, clock, deps, identity, router, admin: admin.as_str().to_owned() }
+}
+
+/// The gates before an identity context, with an authoriser that admits administrators alone.
+pub(crate) fn gates(identity: &Identity, db: &Database, clock: &Arc<Hand>) -> Arc<Gates> {
+    Arc::new(Gates {
+        authenticator: identity.authenticator(),
+        authorizer: Arc::new(Administrators(db.clone())),
+        audit: identity.denials(),
+        clock: Arc::clone(clock) as Arc<dyn Clock>,
+        throttle: Throttle::default(),
+        origins: AllowedOrigins::parse(["https://plexsphere.test"]).unwrap(),
+    })
 }
 
 /// The operations as they are served, each answer compared with the document they make.
