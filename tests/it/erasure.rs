@@ -51,6 +51,7 @@ async fn scene() -> Option<Scene> {
     let place = format!("file://{}/{{chain}}", mirror.path().display());
     let extra = [
         ("PLEXSPHERE_AUTH_ALLOW_INSECURE_IDP", "true"),
+        ("PLEXSPHERE_AUTH_ALLOW_LOOPBACK_IDP", "true"),
         ("PLEXSPHERE_CONTROL_AUDIT_MIRROR", place.as_str()),
         ("PLEXSPHERE_LOG_FILTER", "info,plexsphere=debug"),
         ("PLEXSPHERE_AUTH_CSRF_ALLOWED_ORIGINS", BASE),

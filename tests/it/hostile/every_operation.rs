@@ -107,7 +107,8 @@ fn ids(operation: &str) -> Option<Ids> {
             ids(&[("project_id", PROJECT)], DENIED)
         }
         "RevokeBootstrapToken" | "GetBootstrapTokenMetadata" => {
-            ids(&[("project_id", PROJECT), ("id", NO_BOOTSTRAP)], DENIED)
+            // No 400 is declared.
+            ids(&[("project_id", (404, "project_not_found")), ("id", NO_BOOTSTRAP)], DENIED)
         }
         "DeleteResource" => ids(&[("id", (400, "invalid_resource_id"))], (404, "resource_not_found")),
         // No 400 is declared, so that a malformed id is one that names nothing.
