@@ -12,8 +12,9 @@ import sys
 METHODS = ("get", "post", "put", "patch", "delete")
 WORDS = ("description", "summary", "title", "example", "examples", "default", "x-plexsphere-event-payload-schemas")
 ANYWHERE = {"401", "403", "404", "405", "408", "413", "414", "415", "429", "431", "500", "503"}
-# Members of answers that our briefs add to the contract's.
+# Members of answers that our briefs add to the contract's; those of a Node's state are always there.
 EXTRA_MEMBERS = {"correlation_id", "executions", "sessions"}
+ALWAYS_EXTRA = {"executions", "sessions"}
 # Only sent where an optional backend is not configured; surfaces that are always built do not describe it.
 NEVER = {"501"}
 
@@ -60,8 +61,8 @@ def resolve(document: dict, value, depth: int = 0):
     if isinstance(out.get("additionalProperties"), bool):
         del out["additionalProperties"]
     admit_null(out)
-    if set(out) == {"allOf"} and len(out["allOf"]) == 1:
-        return out["allOf"][0]
+    if set(out) - {"nullable"} == {"allOf"} and len(out["allOf"]) == 1:
+        return {**out["allOf"][0], **({"nullable": True} if "nullable" in out else {})}
     if out.get("propertyNames") == {"type": "string"}:
         del out["propertyNames"]
     return out
@@ -96,6 +97,9 @@ def schema_differences(ours, theirs, place: str) -> list[str]:
                             found.append(f"{place}.{name}: not in the contract")
                     else:
                         found += schema_differences(mine[name], other[name], f"{place}.{name}")
+            elif key == "required":
+                mine = [name for name in ours.get(key) or [] if name not in ALWAYS_EXTRA]
+                found += schema_differences(mine or None, theirs.get(key), f"{place}/{key}")
             else:
                 found += schema_differences(ours.get(key), theirs.get(key), f"{place}/{key}")
         return found

@@ -65,6 +65,7 @@ impl ChainErasure for Chains {
     async fn erase(&self, actor: &Actor, identity: Subject, home: Option<DomainId>) -> Result<(), Fault> {
         let identity = identity.uuid();
         let mut chains: BTreeSet<_> = [anchor(None), anchor(home)].into();
+        chains.extend(self.0.chains_ever_of(identity).await?);
         // A row of a last request may be enlisted on yet another chain meanwhile.
         while !chains.is_empty() {
             for chain in std::mem::take(&mut chains) {

@@ -177,7 +177,7 @@ fn global(operation: &Operation) -> Vec<Code> {
         Gate::Open(_) | Gate::AnyCaller(_) => {}
     }
     if let Some(rules) = &operation.body {
-        codes.extend([rules.malformed, rules.too_large, Code::UnsupportedMediaType]);
+        codes.extend([rules.malformed, rules.too_large, Code::UnsupportedMediaType, Code::RequestTimeout]);
     }
     if operation.throttled || operation.own_throttle.is_some() {
         codes.push(Code::RateLimited);

@@ -21,6 +21,9 @@ const STRETCH: i64 = 5_000;
 /// Waiting rows that are chained before the erasure of a chain that has not begun.
 const FIRST: i64 = 5_000;
 
+/// Chains that are looked at in one statement.
+const CHAINS: i64 = 1_000;
+
 /// Who erases whom, from which chain.
 #[derive(Clone, Debug)]
 pub struct Erasure {
@@ -115,6 +118,23 @@ impl Eraser {
     /// [`Fault`].
     pub async fn chains_of(&self, identity: Uuid) -> Result<Vec<Uuid>, Fault> {
         chains::naming(self.log.db().pool(), identity).await
+    }
+
+    /// The chains that an identity was ever mapped on, erased or not: an erasure that was broken off goes on there.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn chains_ever_of(&self, identity: Uuid) -> Result<Vec<Uuid>, Fault> {
+        let pool = self.log.db().pool();
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page: Vec<Uuid> =
+                chains::heads(pool, after, CHAINS).await?.into_iter().map(|(chain, _)| chain).collect();
+            let Some(last) = page.last().copied() else { return Ok(found) };
+            let pseudonyms: Vec<_> = page.iter().map(|chain| self.log.pepper(*chain).pseudonym(identity)).collect();
+            found.extend(chains::mapping(pool, &page, &pseudonyms).await?);
+            after = Some(last);
+        }
     }
 
     fn own_row(&self, erasure: Erasure, erased: &Hash) -> Result<Taken, Fault> {

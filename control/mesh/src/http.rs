@@ -42,6 +42,7 @@ fn get_node_state(states: Arc<NodeStates>) -> Operation {
         )
         .answers::<schemas::NodeStateSnapshot>(200, "The Node's state.")
         .schema::<schemas::NodeStatePolicy>()
+        .schema::<schemas::NodeStateReports>()
         .schema::<schemas::bridge::NodeStateBridge>()
         .problems(&[Code::NodeNotFound, Code::NodeIdMismatch, Code::InsufficientRelation, Code::DatastoreUnavailable])
         .handler(move |call: Call| {

@@ -34,6 +34,6 @@ pub const STATEMENTS: &[&str] = &[
     orphans::PAGE,
     orphans::HOLD,
     orphans::REMOVE,
-    tuples::LOCK_FELLOWS,
+    tuples::HOLD_ADMINISTERED,
     tuples::ADMINISTERED_ALONE,
 ];

@@ -25,6 +25,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     COUNT_ERASURE,
     DROP_CONTEXTS,
     NAMING,
+    MAPPING,
 ];
 
 const FOUND: &str = "INSERT INTO audit.chain_heads (chain) VALUES ($1) ON CONFLICT DO NOTHING";
@@ -55,6 +56,9 @@ const DROP_CONTEXTS: &str = "WITH stretch AS (SELECT seq, entry FROM audit.entri
        WHERE chain = $1 AND subject = $2 AND seq > $3 AND seq <= $4 ORDER BY seq LIMIT $5), \
      gone AS (DELETE FROM audit.request_contexts WHERE entry IN (SELECT entry FROM stretch)) \
      SELECT max(seq) FROM stretch";
+/// Chains on which a subject, under its pseudonym there, has a mapping or a tombstone.
+const MAPPING: &str = "SELECT s.chain FROM unnest($1::uuid[], $2::bytea[]) AS w (chain, pseudonym) \
+     JOIN audit.subject_pii s USING (chain, pseudonym)";
 /// Walks both tables: only erasing a person everywhere asks.
 const NAMING: &str = "SELECT chain FROM audit.subject_pii WHERE subject_id = $1 \
      UNION SELECT chain FROM audit.pending WHERE subject_id = $1";
@@ -179,6 +183,12 @@ pub(crate) async fn tombstones(
 /// Chains whose rows, chained or waiting, are mapped to a subject.
 pub(crate) async fn naming(pool: &PgPool, subject: Uuid) -> Result<Vec<Uuid>, Fault> {
     Ok(sqlx::query_scalar(NAMING).bind(subject).fetch_all(pool).await?)
+}
+
+/// Those of some chains on which a subject, by its pseudonyms there, has a mapping or a tombstone.
+pub(crate) async fn mapping(pool: &PgPool, chains: &[Uuid], pseudonyms: &[Hash]) -> Result<Vec<Uuid>, Fault> {
+    let pseudonyms: Vec<&[u8]> = pseudonyms.iter().map(<[u8; 32]>::as_slice).collect();
+    Ok(sqlx::query_scalar(MAPPING).bind(chains).bind(pseudonyms).fetch_all(pool).await?)
 }
 
 /// Puts a tombstone in place of a subject's mapping.

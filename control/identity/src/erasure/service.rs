@@ -123,7 +123,11 @@ impl Departures {
         }
         let mut tx = self.needs.db.begin().await?;
         store::lock_administration(&mut tx).await?;
-        let (targets, others) = find(&mut tx, whom, everywhere).await?;
+        let (found, mut others) = find(&mut tx, whom, everywhere).await?;
+        // Who came by a new sign-in meanwhile was neither suspended nor erased, and is named with those that are left.
+        let (targets, new): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|target| targets.iter().any(|known| known.subject == target.subject));
+        others.extend(new.iter().map(|target| target.subject));
         self.check(&mut tx, &targets).await?;
         self.uninvite(&mut tx, &targets, everywhere).await?;
         let objects: Vec<_> = targets.iter().map(|target| object(target.subject)).collect();

@@ -196,6 +196,9 @@ impl FirstAdministrator {
             None => {
                 let user = PrincipalId::mint(now);
                 store::insert_platform_user(tx, user, (ISSUER, SUBJECT, SUBJECT), now).await?;
+                let place =
+                    RelationTuple::parent(ObjectRef { kind: "user", id: user.to_string() }, ObjectRef::platform());
+                self.tuples.write(tx, None, &[place]).await?;
                 user
             }
         };

@@ -102,7 +102,10 @@ impl ApiTokens {
         if store::count_live(&mut tx, owner, now).await? >= model::MAX_LIVE {
             return Err(TokenRefusal::TooMany);
         }
-        // A token that was ended while it asked leaves no heir.
+        // What was ended while it asked leaves no heir: neither a principal nor a token.
+        if actor.subject == owner && !store::hold_active(&mut tx, owner).await? {
+            return Err(TokenRefusal::Ended);
+        }
         if let Some((own, _)) = wanted.own
             && !store::hold_live(&mut tx, own, now).await?
         {
@@ -184,7 +187,7 @@ impl ApiTokens {
 
     /// Whose token it is, not yet gated: the owner's home names the gate.
     pub(super) async fn owner_of(&self, id: TokenId) -> Result<Principal, TokenRefusal> {
-        let token = store::token(self.db.pool(), id).await?.ok_or(TokenRefusal::NotFound)?;
+        let token = store::owned_token(self.db.pool(), id).await?.ok_or(TokenRefusal::NotFound)?;
         Ok(token.principal())
     }
 

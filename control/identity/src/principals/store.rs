@@ -29,6 +29,9 @@ pub(super) const STATEMENTS: &[&str] = &[
     EMAIL,
     IS_ADMIN,
     OTHER_ADMIN,
+    OWNED_TOKEN,
+    HOLD_ACTIVE_USER,
+    HOLD_ACTIVE_SERVICE,
     ENSURE_INSTALLATION,
     INSTALLATION,
     SET_BOOTSTRAP,
@@ -49,6 +52,10 @@ pub(crate) const PAGES: &[(&str, &str)] =
     &[(LIVE_TOKENS, "api_tokens_of_user"), (LIVE_TOKENS, "api_tokens_of_service_identity")];
 
 // An owner is a User or a ServiceIdentity, and no id is both.
+const OWNED_TOKEN: &str = "SELECT t.*, coalesce(u.domain_id, s.domain_id) AS domain_id FROM identity.api_tokens t
+    LEFT JOIN identity.users u ON u.id = t.user_id
+    LEFT JOIN identity.service_identities s ON s.id = t.service_identity_id WHERE t.id = $1";
+// As a credential: that of a suspended owner is none.
 const TOKEN: &str = "SELECT t.*, coalesce(u.domain_id, s.domain_id) AS domain_id FROM identity.api_tokens t
     LEFT JOIN identity.users u ON u.id = t.user_id
     LEFT JOIN identity.service_identities s ON s.id = t.service_identity_id
@@ -87,8 +94,12 @@ const USER_HOME: &str = "SELECT domain_id FROM identity.users WHERE id = $1";
 const SERVICE_IDENTITY_HOME: &str = "SELECT domain_id FROM identity.service_identities WHERE id = $1";
 const EMAIL: &str = "SELECT email FROM identity.users WHERE id = $1";
 const IS_ADMIN: &str = "SELECT EXISTS (SELECT FROM identity.platform_admins WHERE user_id = $1)";
-const OTHER_ADMIN: &str = "SELECT EXISTS (SELECT FROM identity.platform_admins
-    WHERE user_id IS DISTINCT FROM $1)";
+const HOLD_ACTIVE_USER: &str = "SELECT id FROM identity.users WHERE id = $1 AND suspended_at IS NULL FOR SHARE";
+const HOLD_ACTIVE_SERVICE: &str =
+    "SELECT id FROM identity.service_identities WHERE id = $1 AND suspended_at IS NULL FOR SHARE";
+// Whoever is suspended administers nothing.
+const OTHER_ADMIN: &str = "SELECT EXISTS (SELECT FROM identity.platform_admins a
+    JOIN identity.users u ON u.id = a.user_id WHERE a.user_id IS DISTINCT FROM $1 AND u.suspended_at IS NULL)";
 const ENSURE_INSTALLATION: &str = "INSERT INTO identity.installation (singleton) VALUES (true) ON CONFLICT DO NOTHING";
 const INSTALLATION: &str =
     "SELECT bootstrap_user_id, bootstrap_token_id, closed_at FROM identity.installation FOR UPDATE";
@@ -101,7 +112,8 @@ const GRANT_ADMIN: &str = "INSERT INTO identity.platform_admins (user_id, grante
 const REVOKE_ADMIN: &str = "DELETE FROM identity.platform_admins WHERE user_id = $1";
 // Under the bootstrap lock: two revocations at once cannot leave nobody.
 const REVOKE_ADMIN_UNLESS_LAST: &str = "DELETE FROM identity.platform_admins WHERE user_id = $1
-    AND EXISTS (SELECT FROM identity.platform_admins WHERE user_id <> $1)";
+    AND EXISTS (SELECT FROM identity.platform_admins a JOIN identity.users u ON u.id = a.user_id
+        WHERE a.user_id <> $1 AND u.suspended_at IS NULL)";
 const USER_STANDS: &str = "SELECT domain_id FROM identity.users WHERE id = $1 FOR KEY SHARE";
 const SERVICE_STANDS: &str = "SELECT domain_id FROM identity.service_identities WHERE id = $1 FOR KEY SHARE";
 const GROUP_STANDS: &str = "SELECT domain_id FROM identity.groups WHERE id = $1 FOR KEY SHARE";
@@ -146,6 +158,21 @@ fn read(row: &PgRow) -> Result<StoredToken, sqlx::Error> {
 pub(super) async fn token<'e>(db: impl PgExecutor<'e>, id: TokenId) -> Result<Option<StoredToken>, Fault> {
     let row = sqlx::query(TOKEN).bind(id.uuid()).fetch_optional(db).await?;
     Ok(row.as_ref().map(read).transpose()?)
+}
+
+/// A token whatever became of its owner.
+pub(super) async fn owned_token<'e>(db: impl PgExecutor<'e>, id: TokenId) -> Result<Option<StoredToken>, Fault> {
+    let row = sqlx::query(OWNED_TOKEN).bind(id.uuid()).fetch_optional(db).await?;
+    Ok(row.as_ref().map(read).transpose()?)
+}
+
+/// Whether a principal may authenticate; if so, it is not suspended until the transaction ends.
+pub(super) async fn hold_active(tx: &mut Tx, principal: Subject) -> Result<bool, Fault> {
+    let query = match principal {
+        Subject::User(_) => sqlx::query(HOLD_ACTIVE_USER),
+        _ => sqlx::query(HOLD_ACTIVE_SERVICE),
+    };
+    Ok(query.bind(principal.uuid()).fetch_optional(&mut **tx).await?.is_some())
 }
 
 pub(super) async fn lock_token(tx: &mut Tx, id: TokenId, owner: Subject) -> Result<Option<StoredToken>, Fault> {

@@ -54,7 +54,7 @@ const INSERT_ACCESS: &str = "INSERT INTO identity.access_tokens
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 const ACCESS: &str = "SELECT a.* FROM identity.access_tokens a
     LEFT JOIN identity.users u ON u.id = a.user_id LEFT JOIN identity.service_identities s ON s.id = a.service_id
-    WHERE a.id = $1 AND u.suspended_at IS NULL AND s.suspended_at IS NULL";
+    WHERE a.id = $1 AND num_nonnulls(u.id, s.id) = 1 AND u.suspended_at IS NULL AND s.suspended_at IS NULL";
 const REVOKE_ACCESS_OF_USER: &str = "UPDATE identity.access_tokens SET revoked_at = $2
     WHERE user_id = $1 AND revoked_at IS NULL";
 const REVOKE_ACCESS_OF_BINDING: &str = "UPDATE identity.access_tokens SET revoked_at = $2

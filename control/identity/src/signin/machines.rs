@@ -22,10 +22,12 @@ use crate::journal::Actor;
 use crate::sessions::{Bearer, NewAccess};
 use crate::text;
 
-pub(super) const STATEMENTS: &[&str] = &[FIND];
+pub(super) const STATEMENTS: &[&str] = &[FIND, STANDS];
 
 const FIND: &str = "SELECT domain_id, subject, audience, federation_kind FROM identity.service_identities
     WHERE id = $1 AND suspended_at IS NULL";
+
+const STANDS: &str = "SELECT id FROM identity.service_identities WHERE id = $1 AND suspended_at IS NULL FOR SHARE";
 
 /// How a service identity proves itself.
 pub(super) enum Grant {
@@ -185,6 +187,11 @@ impl Machines {
     ) -> Result<MachineGrant, MachineRefusal> {
         let needs = self.sign_ins.needs();
         let mut tx = needs.db.begin().await?;
+        // The provider took its time; whoever was suspended or purged meanwhile gets nothing.
+        let stands = sqlx::query(STANDS).bind(machine.id.uuid()).fetch_optional(&mut *tx).await.map_err(Fault::from)?;
+        if stands.is_none() {
+            return Err(MachineRefusal::Unknown);
+        }
         if let Some((digest, until)) = used
             && !flows::use_assertion(&mut tx, &digest, until).await?
         {

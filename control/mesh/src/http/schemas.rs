@@ -53,10 +53,10 @@ pub(crate) struct NodeStateSnapshot {
     #[schema(required = true, schema_with = nullable::<NodeStateBridge>)]
     bridge: Option<NodeStateBridge>,
     /// The Node's state entries.
-    #[schema(required = true)]
+    #[schema(required = true, schema_with = nullable::<NodeStateReports>)]
     state: Option<NodeStateReports>,
     /// The same value as `state`.
-    #[schema(required = true)]
+    #[schema(required = true, schema_with = nullable::<NodeStateReports>)]
     reports: Option<NodeStateReports>,
     /// Invocations that are not ended and not expired, by the time they were asked for.
     #[schema(value_type = Vec<Object>)]

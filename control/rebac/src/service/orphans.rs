@@ -63,15 +63,17 @@ impl Task for OrphanSweeper {
 
     async fn run(&self) -> Result<Progress, Fault> {
         let found = self.found().await?;
-        let last = std::mem::take(&mut *self.suspects.lock());
-        let (lasting, fresh): (Vec<Uuid>, Vec<Uuid>) = found.into_iter().partition(|id| last.contains(id));
-        *self.suspects.lock() = fresh.into_iter().collect();
+        let last = self.suspects.lock().clone();
+        let (lasting, fresh): (HashSet<Uuid>, HashSet<Uuid>) = found.into_iter().partition(|id| last.contains(id));
+        let lasting: Vec<Uuid> = lasting.into_iter().collect();
         let mut done = 0;
         for batch in lasting.chunks(BATCH) {
             let mut tx = self.db.begin().await?;
             done += orphans::remove(&mut tx, batch).await?;
             tx.commit().await?;
         }
+        // A run that failed is repeated soon, and is not to take for lasting what it has just found.
+        *self.suspects.lock() = fresh;
         if done > 0 {
             tracing::info!(tuples = done, "relation tuples of what is gone were removed");
         }

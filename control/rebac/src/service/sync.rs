@@ -154,8 +154,7 @@ impl Relations {
         match tokio::time::timeout(PATIENCE, self.fresh()).await {
             Ok(Ok(graph)) => Ok(graph),
             Ok(Err(fault)) => {
-                let gone = fault.is_unreachable() && !is_slow(&fault);
-                let gone = gone || is_slow(&fault) && !reach::listens(&self.db).await;
+                let gone = (fault.is_unreachable() || is_slow(&fault)) && !reach::listens(&self.db).await;
                 Err(Unconfirmed { cause: Some(fault), gone })
             }
             Err(_) => Err(Unconfirmed { cause: None, gone: !reach::listens(&self.db).await }),

@@ -106,18 +106,27 @@ pub(crate) const MISSING: &str = "SELECT w.place
         WHERE t.object_id = w.id AND t.object_kind = w.kind AND t.relation IN ('parent', 'scope', 'fleet'))
     ORDER BY w.place";
 
-/// Every grant of `admin` on the Domains that some administer, locked: none is taken away meanwhile.
-pub(crate) const LOCK_FELLOWS: &str = "SELECT id FROM rebac.tuples
-    WHERE object_kind = 'domain' AND relation = 'admin' AND object_id IN (
-        SELECT object_id FROM rebac.tuples
-        WHERE subject_id = ANY($1) AND object_kind = 'domain' AND relation = 'admin')
-    ORDER BY id FOR UPDATE";
+/// The scopes of the Domains that some administer, by themselves or in a Group; held as by [`HOLD`].
+pub(crate) const HOLD_ADMINISTERED: &str = "SELECT scope FROM rebac.generations WHERE scope IN (
+        WITH RECURSIVE held (kind, id) AS (
+            SELECT object_kind, object_id FROM rebac.tuples
+            WHERE subject_id = ANY($1) AND (object_kind, relation) IN (('domain', 'admin'), ('group', 'member'))
+            UNION
+            SELECT t.object_kind, t.object_id FROM held h JOIN rebac.tuples t
+                ON t.subject_id = h.id AND t.subject_kind = h.kind
+                AND (t.object_kind, t.relation) IN (('domain', 'admin'), ('group', 'member')) WHERE h.kind = 'group')
+        SELECT id FROM held WHERE kind = 'domain')
+    ORDER BY scope FOR NO KEY UPDATE";
 
-pub(crate) const ADMINISTERED_ALONE: &str = "SELECT t.object_id FROM rebac.tuples t
-    WHERE t.subject_id = ANY($1) AND t.object_kind = 'domain' AND t.relation = 'admin' AND NOT EXISTS (
-        SELECT FROM rebac.tuples other WHERE other.object_id = t.object_id AND other.object_kind = 'domain'
-            AND other.relation = 'admin' AND other.caveat IS NULL AND other.subject_id <> ALL($1))
-    ORDER BY t.object_id LIMIT 1";
+/// A Domain all of whose unconditional administrators, those in Groups too, are among some.
+pub(crate) const ADMINISTERED_ALONE: &str = "WITH RECURSIVE administrators (domain, kind, id) AS (
+        SELECT object_id, subject_kind, subject_id FROM rebac.tuples
+        WHERE object_kind = 'domain' AND relation = 'admin' AND caveat IS NULL
+        UNION
+        SELECT a.domain, t.subject_kind, t.subject_id FROM administrators a JOIN rebac.tuples t
+            ON t.object_id = a.id AND t.object_kind = 'group' AND t.relation = 'member' WHERE a.kind = 'group')
+    SELECT domain FROM administrators WHERE kind <> 'group'
+    GROUP BY domain HAVING bool_and(id = ANY($1)) ORDER BY domain LIMIT 1";
 
 /// A tuple with what administration knows of it.
 #[derive(Debug, sqlx::FromRow)]
@@ -364,9 +373,9 @@ pub(crate) async fn filed(
     Ok(rows.fetch_all(pool).await?)
 }
 
-/// A Domain that these administer and nobody else does, its grants of `admin` locked.
+/// A Domain that these administer and nobody else does; who does stays as it is until the transaction ends.
 pub(crate) async fn administered_alone(tx: &mut Tx, subjects: &[Uuid]) -> Result<Option<DomainId>, Fault> {
-    sqlx::query(LOCK_FELLOWS).bind(subjects).execute(&mut **tx).await?;
+    sqlx::query(HOLD_ADMINISTERED).bind(subjects).execute(&mut **tx).await?;
     let domain: Option<Uuid> = sqlx::query_scalar(ADMINISTERED_ALONE).bind(subjects).fetch_optional(&mut **tx).await?;
     Ok(domain.map(DomainId::from_uuid))
 }
