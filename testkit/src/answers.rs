@@ -4,6 +4,8 @@
 //! An answer must have a described status, media type and problem code, and a body that fits its schema, without members
 //! that the schema does not name. A success also proves its request: a body that was taken must fit the request's schema.
 
+mod client;
+
 use std::collections::{HashMap, HashSet};
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -20,6 +22,8 @@ use http_body_util::BodyExt as _;
 use jsonschema::Validator;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+
+pub use client::Answer;
 
 /// Bodies up to this many bytes are looked at; a longer request travels on as it is.
 const MOST: u64 = 4 * 1024 * 1024;

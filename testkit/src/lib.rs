@@ -26,7 +26,7 @@ mod s3;
 mod servers;
 mod walls;
 
-pub use answers::{Answers, Exchange};
+pub use answers::{Answer, Answers, Exchange};
 pub use bao::{TestOpenBao, openbao, openbao_own};
 pub use database::{TestDatabase, TestPostgres, postgres, postgres_own};
 pub use eventually::{Pauses, patience};

@@ -55,9 +55,8 @@ async fn telemetry_outlives_the_directory_feed_for_the_grace_time() {
     let rig = harness::rig_on(own.client().await, |config| config.directory.grace_seconds = 4).await;
     let code = || async {
         let request = browser().post(rig.path("logs")).header("authorization", rig.bearer());
-        let response = request.header("x-plexsphere-sent-at", now().to_string()).body("x").send().await.unwrap();
-        let body: serde_json::Value = response.json().await.unwrap();
-        body["code"].as_str().unwrap().to_owned()
+        let answer = harness::send(request.header("x-plexsphere-sent-at", now().to_string()).body("x")).await;
+        answer.json()["code"].as_str().unwrap().to_owned()
     };
     own.kill9().await;
     assert_eq!(code().await, "ingest_batch_malformed", "the map is still believed");

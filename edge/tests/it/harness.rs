@@ -1,8 +1,8 @@
 //! An edge, a bus of its own, and a control that the test writes.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull;
@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use plexsphere_edge::probe::Probe;
 use plexsphere_edge::{Addresses, Clock as _, Edge, EdgeConfig, EdgeDeps, SystemClock, TlsMaterial};
-use plexsphere_testkit as testkit;
+use plexsphere_testkit::{self as testkit, Answer, Answers};
 use plexsphere_wire::directory::{
     Credential, CredentialState, DomainEntry, DomainKey, NodeEntry, domain_key, node_key,
 };
@@ -335,6 +335,15 @@ impl Rig {
 
 pub(crate) fn bearer(node: NodeId) -> String {
     format!("Bearer {}", render_bearer("plexd", node, &NSK).as_str())
+}
+
+/// Sends a request whose answer ends, and compares that with what the edge's operations say of themselves.
+pub(crate) async fn send(request: reqwest::RequestBuilder) -> Answer {
+    static DOCUMENT: LazyLock<Arc<Answers>> = LazyLock::new(|| {
+        let operations = plexsphere_api::edge_operations();
+        Answers::of(plexsphere_api::document(&operations.iter().collect::<Vec<_>>(), "test"))
+    });
+    DOCUMENT.send(request).await.unwrap()
 }
 
 pub(crate) fn browser() -> reqwest::Client {

@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering;
 
 use plexsphere_testkit as testkit;
 
-use crate::harness::{self, Rig, browser, now, rig};
+use crate::harness::{self, Rig, browser, now, rig, send};
 
 fn body(version: &str) -> String {
     let checksum = "ab".repeat(32);
@@ -21,19 +21,17 @@ fn beat(rig: &Rig, body: String) -> reqwest::RequestBuilder {
 }
 
 async fn code(request: reqwest::RequestBuilder) -> (u16, String) {
-    let response = request.send().await.unwrap();
-    let status = response.status().as_u16();
-    let body: serde_json::Value = response.json().await.unwrap();
-    (status, body["code"].as_str().unwrap_or_default().to_owned())
+    let answer = send(request).await;
+    (answer.status, answer.json()["code"].as_str().unwrap_or_default().to_owned())
 }
 
 #[tokio::test]
 async fn a_heartbeat_is_settled_by_control() {
     let _logs = testkit::logs::guard();
     let rig = rig(|_| {}).await;
-    let response = beat(&rig, body("1.0")).send().await.unwrap();
-    assert_eq!(response.status(), 200);
-    let verdict: serde_json::Value = response.json().await.unwrap();
+    let answer = send(beat(&rig, body("1.0"))).await;
+    assert_eq!(answer.status, 200);
+    let verdict = answer.json();
     assert_eq!((&verdict["reconcile"], &verdict["rotate_keys"]), (&true.into(), &false.into()));
     assert!(verdict["accepted_at"].is_string());
 }

@@ -8,7 +8,7 @@ use plexsphere_wire::telemetry::Signal;
 use plexsphere_wire::{NodeId, subjects};
 use reqwest::StatusCode;
 
-use crate::harness::{self, Rig, browser, now, rig};
+use crate::harness::{self, Rig, browser, now, rig, send};
 
 const SENT_AT: &str = "x-plexsphere-sent-at";
 const LINE: &str = r#"{"severity":"info","message":"up","timestamp":"2026-11-24T08:00:00.5Z"}"#;
@@ -32,13 +32,11 @@ fn post(rig: &Rig, operation: &str, body: impl Into<reqwest::Body>) -> reqwest::
 }
 
 async fn code(request: reqwest::RequestBuilder) -> (u16, String, Option<String>) {
-    let response = request.send().await.unwrap();
-    let retry = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
-    let status = response.status().as_u16();
-    assert!(response.headers().contains_key("x-correlation-id"));
-    assert_eq!(response.headers()["x-plexsphere-api-version"], "v1");
-    let body: serde_json::Value = response.json().await.unwrap();
-    (status, body["code"].as_str().unwrap_or("accepted").to_owned(), retry)
+    let answer = send(request).await;
+    assert!(answer.headers.contains_key("x-correlation-id"));
+    assert_eq!(answer.headers["x-plexsphere-api-version"], "v1");
+    let code = answer.json()["code"].as_str().unwrap_or("accepted").to_owned();
+    (answer.status, code, answer.header("retry-after"))
 }
 
 #[tokio::test]

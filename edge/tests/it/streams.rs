@@ -11,7 +11,7 @@ use plexsphere_wire::sse::{Item, Parser};
 use plexsphere_wire::{DomainId, subjects};
 use reqwest::Response;
 
-use crate::harness::{self, Rig, browser, now, rig};
+use crate::harness::{self, Rig, browser, now, rig, send};
 
 /// A stream as an agent reads it.
 struct Reader {
@@ -88,10 +88,9 @@ async fn a_cursor_that_names_nothing_is_refused() {
     let _logs = testkit::logs::guard();
     let rig = rig(|_| {}).await;
     for bad in ["-1", "abc", "1.5", "9223372036854775808", "1000", "+1"] {
-        let response = ask(&rig).header("last-event-id", bad).send().await.unwrap();
-        assert_eq!(response.status(), 400, "{bad}");
-        let body: serde_json::Value = response.json().await.unwrap();
-        assert_eq!(body["code"], "invalid_last_event_id");
+        let answer = send(ask(&rig).header("last-event-id", bad)).await;
+        assert_eq!(answer.status, 400, "{bad}");
+        assert_eq!(answer.json()["code"], "invalid_last_event_id");
     }
 }
 

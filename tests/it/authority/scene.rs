@@ -1,10 +1,11 @@
 //! The objects that the operations are tried on, and a request for each that a caller with the right would be granted.
 
+use plexsphere_testkit::Answer;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Gated;
-use crate::answers::{Answer, send};
+use crate::answers::send;
 use crate::installation::{EnrolledNode, Installation, client};
 
 const NOBODY: &str = "0190a8b8-a0c0-7a0a-8a0a-a0a0a0a0a0a1";
