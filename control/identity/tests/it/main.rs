@@ -10,6 +10,7 @@ mod burst;
 mod callers;
 mod chains;
 mod credentials;
+mod cursors;
 mod devices_races;
 mod enrolment;
 mod enrolment_races;
