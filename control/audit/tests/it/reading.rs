@@ -18,6 +18,8 @@ fn seqs(page: &Value) -> Vec<i64> {
     page["items"].as_array().unwrap().iter().map(|entry| entry["seq"].as_i64().unwrap()).collect()
 }
 
+const PLATFORM: &str = "/v1/platform/audit/verify";
+
 #[tokio::test]
 async fn a_write_is_in_the_list_that_is_asked_for_right_after_it() {
     let mut rig = rig().await;
@@ -83,8 +85,10 @@ async fn a_cursor_is_good_for_every_auditor_of_its_chain_with_its_filters() {
         assert_eq!(rig.get("auditor", &foreign).await.refusal(), (400, "invalid_cursor"), "{foreign}");
     }
     for limit in ["0", "201", "x", "1&limit=2", "-1", ""] {
-        let path = format!("/v1/domains/{one}/audit/entries?limit={limit}");
-        assert_eq!(rig.get("auditor", &path).await.refusal(), (400, "invalid_limit"), "{limit}");
+        for log in [format!("/v1/domains/{one}"), "/v1/platform".to_owned()] {
+            let path = format!("{log}/audit/entries?limit={limit}");
+            assert_eq!(rig.get("auditor", &path).await.refusal(), (400, "invalid_limit"), "{log} {limit}");
+        }
     }
 }
 
@@ -144,8 +148,10 @@ async fn filters_are_exact_and_all_of_them_hold() {
         "object_id=%00".to_owned(),
         format!("object_id={}", "x".repeat(4_097)),
     ] {
-        let answer = rig.get("auditor", &format!("/v1/domains/{domain}/audit/entries?{bad}")).await;
-        assert_eq!(answer.refusal(), (400, "invalid_audit_filter"), "{bad}");
+        for log in [format!("/v1/domains/{domain}"), "/v1/platform".to_owned()] {
+            let answer = rig.get("auditor", &format!("{log}/audit/entries?{bad}")).await;
+            assert_eq!(answer.refusal(), (400, "invalid_audit_filter"), "{log} {bad}");
+        }
     }
 }
 
@@ -243,9 +249,14 @@ async fn a_verification_says_what_it_looked_at_and_writes_its_own_row() {
         json!({ "from_seq": 99 }),
         json!({ "to_seq": -1 }),
     ] {
-        assert_eq!(rig.post("auditor", &path, bad.clone()).await.refusal(), (400, "invalid_verify_range"), "{bad}");
+        for path in [path.as_str(), PLATFORM] {
+            let refused = rig.post("auditor", path, bad.clone()).await;
+            assert_eq!(refused.refusal(), (400, "invalid_verify_range"), "{path} {bad}");
+        }
     }
-    assert_eq!(rig.post("auditor", &path, json!({ "seq": 1 })).await.refusal(), (400, "invalid_body"));
+    for path in [path.as_str(), PLATFORM] {
+        assert_eq!(rig.post("auditor", path, json!({ "seq": 1 })).await.refusal(), (400, "invalid_body"), "{path}");
+    }
     rig.tamper("UPDATE audit.entries SET object_id = 'else' WHERE seq = 4").await;
     let broken = rig.call("auditor", "POST", &path, None).await;
     assert_eq!(
