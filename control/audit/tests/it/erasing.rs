@@ -67,6 +67,18 @@ async fn an_erasure_forgets_the_person_and_the_addresses_and_no_hash() {
 }
 
 #[tokio::test]
+async fn a_chain_that_forgot_a_person_is_still_found_for_whoever_goes_on_erasing() {
+    let world = person_on_a_chain().await;
+    let (eraser, person) = (world.rig.audit.eraser(), world.person.uuid());
+    let named = eraser.chains_of(person).await.unwrap();
+    assert_eq!((named.len(), eraser.chains_ever_of(person).await.unwrap()), (1, named.clone()));
+    assert_eq!(world.erase("manager", &world.person.to_string()).await.status, 200);
+    assert!(eraser.chains_of(person).await.unwrap().is_empty());
+    assert_eq!(eraser.chains_ever_of(person).await.unwrap(), named);
+    assert!(eraser.chains_ever_of(PrincipalId::mint(now()).uuid()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn an_erasure_is_repeatable_and_tells_nobody_who_was_ever_there() {
     let world = person_on_a_chain().await;
     for id in [world.person.to_string(), world.person.to_string(), PrincipalId::mint(now()).to_string()] {

@@ -7,6 +7,7 @@ use plexsphere_kernel::tasks::{Task as _, TaskKind};
 
 use serde_json::json;
 
+use crate::callers::user;
 use crate::enrolment::bearer;
 use crate::people::{holding, home, meet, person, session, whoami};
 use crate::world::{DEPLOYMENT, World, world};
@@ -42,6 +43,28 @@ async fn whoever_comes_by_an_old_secret_gets_nothing_that_outlives_it() {
     assert_eq!(by_new.text("expires_at"), rotated.text("expires_at"));
     let again = world.call_as(&old, "POST", &path, None).await;
     assert_eq!(again.text("expires_at"), deadline);
+}
+
+#[tokio::test]
+async fn whoever_was_suspended_a_moment_ago_makes_no_credentials_and_theirs_can_be_ended() {
+    let world = world().await;
+    let domain = world.domain("acme", "10.1.0.0/16").await;
+    let ada = user(&world, Some(&domain)).await;
+    let wanted = json!({ "identity_ref": format!("user:{ada}"), "env_prefix": "dev", "ttl_seconds": 3_600 });
+    let issued = world.post("/v1/admin/tokens", wanted.clone()).await;
+    let (id, text) = (issued.text("id"), issued.text("plaintext"));
+    assert_eq!(world.call_as(&text, "GET", "/v1/auth/whoami", None).await.status, 200);
+    // As another process does it: this one believes the token for a while.
+    sqlx::query("UPDATE identity.users SET suspended_at = now() WHERE id = $1")
+        .bind(ada)
+        .execute(&world.database.pool())
+        .await
+        .unwrap();
+    assert_eq!(world.call_as(&text, "GET", "/v1/auth/whoami", None).await.status, 200);
+    let refused = world.call_as(&text, "POST", "/v1/auth/tokens", Some(wanted)).await;
+    assert_eq!(refused.refusal(), (401, "unauthenticated"));
+    assert_eq!(world.delete(&format!("/v1/admin/tokens/{id}")).await.status, 204);
+    assert_eq!(world.count("SELECT count(*) FROM identity.api_tokens WHERE user_id IS NOT NULL").await, 2);
 }
 
 #[tokio::test]

@@ -94,6 +94,26 @@ async fn a_domain_is_administered_by_whoever_needs_no_condition_and_is_somebody(
 }
 
 #[tokio::test]
+async fn who_administers_a_domain_alone_is_told_from_who_has_fellows_in_groups_too() {
+    let world = world().await;
+    let alone = async |subjects: &[&str]| {
+        let subjects: Vec<_> = subjects.iter().map(|subject| object(subject)).collect();
+        let mut tx = world.database.begin().await.unwrap();
+        world.writer.administered_alone(&mut tx, &subjects).await.unwrap()
+    };
+    world.grant(&["domain:1#admin@user:8", "domain:1#admin@group:11#member"]).await;
+    assert_eq!(alone(&["user:8"]).await, Some(world.domain), "nobody is in the group");
+    world.grant(&["group:11#member@user:8"]).await;
+    assert_eq!(alone(&["user:8"]).await, Some(world.domain), "nobody else is");
+    world.grant(&["group:11#member@user:9"]).await;
+    assert_eq!(alone(&["user:8"]).await, None);
+    assert_eq!(alone(&["user:8", "user:9"]).await, Some(world.domain));
+    world.revoke(&["domain:1#admin@user:8", "group:11#member@user:8"]).await;
+    assert_eq!(alone(&["user:9"]).await, Some(world.domain), "by the group alone");
+    assert_eq!(alone(&["user:8"]).await, None);
+}
+
+#[tokio::test]
 async fn objects_that_end_take_their_tuples_of_both_sides_along() {
     let world = world().await;
     world.grant(&TREE).await;

@@ -129,9 +129,11 @@ impl World {
     pub(crate) async fn waiting_for_locks(&self, sessions: i64) {
         let waiting = "SELECT count(*) FROM pg_stat_activity
             WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&self.db.pool()).await.unwrap() < sessions {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let pool = self.db.pool();
+        plexsphere_testkit::eventually!(
+            sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pool).await.unwrap() >= sessions,
+            "{sessions} sessions wait for a lock"
+        );
     }
 
     pub(crate) async fn revoke(&self, lines: &[&str]) {
