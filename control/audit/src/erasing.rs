@@ -94,7 +94,8 @@ impl Eraser {
         };
         rows.push(self.own_row(erasure, &pseudonym)?);
         let subjects: BTreeSet<_> = rows.iter().filter_map(|row| Some((row.subject, row.subject_id?))).collect();
-        append(&mut tx, chain, &locked, rows, &subjects.into_iter().collect::<Vec<_>>()).await?;
+        let subjects: Vec<_> = subjects.into_iter().collect();
+        let mut tx = append(tx, chain, &locked, rows, &subjects).await?;
         let event = Event {
             domain: (chain != PLATFORM_ANCHOR).then(|| DomainId::from_uuid(chain)),
             context: "audit",

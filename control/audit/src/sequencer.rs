@@ -131,7 +131,7 @@ impl Sequencer {
         // The first batch of a chain is not in the order of the queue.
         let last = if locked.head.seq == 0 { floor } else { last };
         let subjects = self.unknown(chain, &taken);
-        append(&mut tx, chain, &locked, taken, &subjects).await?;
+        let tx = append(tx, chain, &locked, taken, &subjects).await?;
         tx.commit().await?;
         self.remember(chain, subjects);
         self.raise(chain, first);
@@ -235,21 +235,21 @@ impl Task for Sequencer {
 
 /// Chains rows behind the head that `locked` holds, and keeps what is personal about them in its own place.
 pub(crate) async fn append(
-    tx: &mut Tx,
+    mut tx: Tx,
     chain: Uuid,
     locked: &LockedHead,
     mut taken: Vec<Taken>,
     subjects: &[(Hash, Uuid)],
-) -> Result<(), Fault> {
+) -> Result<Tx, Fault> {
     if locked.has_tombstones {
-        forget_erased(tx, chain, &mut taken).await?;
+        forget_erased(&mut tx, chain, &mut taken).await?;
     }
     if !subjects.is_empty() {
-        chains::map(tx, chain, subjects).await?;
+        chains::map(&mut tx, chain, subjects).await?;
     }
     let contexts: Vec<&Taken> = taken.iter().filter(|row| row.salt.is_some()).collect();
     if !contexts.is_empty() {
-        chains::keep_contexts(tx, &contexts).await?;
+        tx = chains::keep_contexts(tx, &contexts).await?;
     }
     let linked = linked(chain, locked.head, taken);
     chains::append(tx, chain, &linked).await

@@ -1,6 +1,7 @@
 //! The SQL of the audit context.
 
 pub(crate) mod chains;
+mod copying;
 pub(crate) mod intake;
 pub(crate) mod mirror;
 pub(crate) mod pending;

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::chain::{Hash, Head, fixed};
+use crate::store::copying::{Rows, Value};
 use crate::store::pending::Taken;
 
 pub(super) const STATEMENTS: &[&str] = &[
@@ -16,10 +17,8 @@ pub(super) const STATEMENTS: &[&str] = &[
     LOCK_OR_SKIP,
     HEAD,
     HEADS,
-    APPEND,
     MOVE,
     MAP,
-    KEEP_CONTEXTS,
     TOMBSTONES,
     BURY,
     COUNT_ERASURE,
@@ -35,17 +34,14 @@ const LOCK: &str = "SELECT last_seq, last_hash, erasures FROM audit.chain_heads 
 const HEAD: &str = "SELECT last_seq, last_hash FROM audit.chain_heads WHERE chain = $1";
 const HEADS: &str = "SELECT chain, last_seq FROM audit.chain_heads WHERE $1::uuid IS NULL OR chain > $1 \
      ORDER BY chain LIMIT $2";
-const APPEND: &str = "INSERT INTO audit.entries (chain, seq, entry, subject, relation, object_type, object_id, reason, \
+const APPEND: &str = "COPY audit.entries (chain, seq, entry, subject, relation, object_type, object_id, reason, \
      caveat_names, correlation_id, ctx, occurred_at, repeated, prev_hash, entry_hash, canonical) \
-     SELECT $1, * FROM unnest($2::bigint[], $3::uuid[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], \
-     $9::text[], $10::text[], $11::bytea[], $12::timestamptz[], $13::integer[], $14::bytea[], $15::bytea[], \
-     $16::bytea[])";
+     FROM STDIN (FORMAT binary)";
 const MOVE: &str = "UPDATE audit.chain_heads SET last_seq = $2, last_hash = $3 WHERE chain = $1";
 /// A tombstone is a row as well, so nothing that was erased comes back.
 const MAP: &str = "INSERT INTO audit.subject_pii (chain, pseudonym, subject_id) \
      SELECT $1, * FROM unnest($2::bytea[], $3::uuid[]) ON CONFLICT DO NOTHING";
-const KEEP_CONTEXTS: &str = "INSERT INTO audit.request_contexts (entry, salt, ip, user_agent) \
-     SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[])";
+const KEEP_CONTEXTS: &str = "COPY audit.request_contexts (entry, salt, ip, user_agent) FROM STDIN (FORMAT binary)";
 const TOMBSTONES: &str = "SELECT pseudonym, erased_at FROM audit.subject_pii \
      WHERE chain = $1 AND pseudonym = ANY($2) AND erased_at IS NOT NULL";
 const BURY: &str = "INSERT INTO audit.subject_pii (chain, pseudonym, subject_id, erased_at) VALUES ($1, $2, NULL, $3) \
@@ -122,30 +118,32 @@ pub(crate) async fn heads(pool: &PgPool, after: Option<Uuid>, limit: i64) -> Res
 }
 
 /// Appends rows and moves the head behind them.
-pub(crate) async fn append(tx: &mut Tx, chain: Uuid, rows: &[Linked]) -> Result<(), Fault> {
-    let Some(last) = rows.last() else { return Ok(()) };
-    let each = || rows.iter();
-    sqlx::query(APPEND)
-        .bind(chain)
-        .bind(each().map(|row| row.seq).collect::<Vec<_>>())
-        .bind(each().map(|row| row.taken.id).collect::<Vec<_>>())
-        .bind(each().map(|row| row.taken.subject.as_slice()).collect::<Vec<_>>())
-        .bind(each().map(|row| row.taken.relation.as_str()).collect::<Vec<_>>())
-        .bind(each().map(|row| row.taken.object_type.as_str()).collect::<Vec<_>>())
-        .bind(each().map(|row| row.taken.object_id.as_str()).collect::<Vec<_>>())
-        .bind(each().map(|row| row.taken.reason.as_str()).collect::<Vec<_>>())
-        .bind(each().map(|row| row.taken.caveat_names.as_str()).collect::<Vec<_>>())
-        .bind(each().map(|row| row.taken.correlation_id.as_str()).collect::<Vec<_>>())
-        .bind(each().map(|row| row.taken.ctx.as_slice()).collect::<Vec<_>>())
-        .bind(each().map(|row| row.taken.occurred_at).collect::<Vec<_>>())
-        .bind(each().map(|row| row.taken.repeated).collect::<Vec<_>>())
-        .bind(each().map(|row| row.prev_hash.as_slice()).collect::<Vec<_>>())
-        .bind(each().map(|row| row.entry_hash.as_slice()).collect::<Vec<_>>())
-        .bind(each().map(|row| row.canonical.as_slice()).collect::<Vec<_>>())
-        .execute(&mut **tx)
-        .await?;
-    sqlx::query(MOVE).bind(chain).bind(last.seq).bind(last.entry_hash.as_slice()).execute(&mut **tx).await?;
-    Ok(())
+pub(crate) async fn append(tx: Tx, chain: Uuid, rows: &[Linked]) -> Result<Tx, Fault> {
+    let Some(last) = rows.last() else { return Ok(tx) };
+    let mut copied = Rows::<16>::with_capacity(rows.len(), 768);
+    for Linked { seq, taken, prev_hash, entry_hash, canonical } in rows {
+        copied.push([
+            Value::Uuid(chain),
+            Value::Int8(*seq),
+            Value::Uuid(taken.id),
+            Value::Bytes(&taken.subject),
+            Value::Text(&taken.relation),
+            Value::Text(&taken.object_type),
+            Value::Text(&taken.object_id),
+            Value::Text(&taken.reason),
+            Value::Text(&taken.caveat_names),
+            Value::Text(&taken.correlation_id),
+            Value::Bytes(&taken.ctx),
+            Value::Instant(taken.occurred_at),
+            Value::Int4(taken.repeated),
+            Value::Bytes(prev_hash),
+            Value::Bytes(entry_hash),
+            Value::Bytes(canonical),
+        ]);
+    }
+    let mut tx = copied.into_table(tx, APPEND).await?;
+    sqlx::query(MOVE).bind(chain).bind(last.seq).bind(last.entry_hash.as_slice()).execute(&mut *tx).await?;
+    Ok(tx)
 }
 
 /// Writes mappings from pseudonyms to subjects, unless they are there or erased.
@@ -156,16 +154,17 @@ pub(crate) async fn map(tx: &mut Tx, chain: Uuid, subjects: &[(Hash, Uuid)]) -> 
 }
 
 /// Keeps where the requests of rows came from.
-pub(crate) async fn keep_contexts(tx: &mut Tx, rows: &[&Taken]) -> Result<(), Fault> {
-    let each = || rows.iter();
-    sqlx::query(KEEP_CONTEXTS)
-        .bind(each().map(|row| row.id).collect::<Vec<_>>())
-        .bind(each().map(|row| row.salt.as_deref()).collect::<Vec<_>>())
-        .bind(each().map(|row| row.ip.as_deref()).collect::<Vec<_>>())
-        .bind(each().map(|row| row.user_agent.as_deref()).collect::<Vec<_>>())
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
+pub(crate) async fn keep_contexts(tx: Tx, rows: &[&Taken]) -> Result<Tx, Fault> {
+    let mut copied = Rows::<4>::with_capacity(rows.len(), 160);
+    for row in rows {
+        copied.push([
+            Value::Uuid(row.id),
+            row.salt.as_deref().map_or(Value::Null, Value::Bytes),
+            row.ip.as_deref().map_or(Value::Null, Value::Text),
+            row.user_agent.as_deref().map_or(Value::Null, Value::Text),
+        ]);
+    }
+    copied.into_table(tx, KEEP_CONTEXTS).await
 }
 
 /// When the erased ones among `subjects` were erased.
