@@ -180,6 +180,14 @@ impl Installation {
         self.processes.iter().find(|process| process.role == role).unwrap().child.tail().join("\n")
     }
 
+    /// Bytes that a role holds in memory.
+    pub(crate) fn resident(&self, role: Role) -> u64 {
+        let process = self.processes.iter().find(|process| process.role == role).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1_024
+    }
+
     /// Where the file sink writes.
     pub(crate) fn telemetry(&self) -> PathBuf {
         self.folder.path().join("telemetry")

@@ -14,6 +14,7 @@ mod architecture;
 mod audit_rig;
 mod authority;
 mod chains;
+mod checks_rig;
 mod erasure;
 mod events;
 mod hostile;
