@@ -26,7 +26,8 @@ use plexsphere_kernel::relay::{OutboxSweeper, Relay, RelayParts};
 use plexsphere_kernel::seams::{DomainEntries, NodeEntries, SigningKeys};
 use plexsphere_kernel::tasks::{Tasks, TasksContext};
 use plexsphere_kernel::{
-    AuditLog, Authenticated, Clock, Database, EnvelopeSigner, KekRing, ObjectRef, Probes, SystemClock,
+    AuditLog, Authenticated, ChangeListener, Changes, Clock, Database, EnvelopeSigner, KekRing, ObjectRef, Probes,
+    SystemClock,
 };
 use plexsphere_mesh::{AllocationSweeper, Blocks, Mesh, MeshConfig, MeshParts, ReachabilitySweeper};
 use plexsphere_oidc::{Fetch, FetchSettings, Origin, Providers, Reach, SpiffeBundles};
@@ -117,6 +118,7 @@ struct Ground {
     keks: Arc<KekRing>,
     replicas: usize,
     deployment: Uuid,
+    changes: Arc<Changes>,
 }
 
 impl Contexts {
@@ -145,7 +147,9 @@ impl Contexts {
             db,
             clock,
             deployment,
+            changes: Changes::new(),
         };
+        tasks.serve(Arc::new(ChangeListener::new(Arc::clone(&ground.changes), ground.db.clone())));
         let signing = ground.signing(config, keys.signing_ring, probes).await?;
         let mut audit = ground.audit(config, audit_cursors, &signing, registry)?;
         audit.add_tasks(&mut tasks);
@@ -246,6 +250,7 @@ impl Ground {
             db: self.db.clone(),
             clock: Arc::clone(&self.clock),
             keks: Arc::clone(&self.keks),
+            changes: Arc::clone(&self.changes),
             blocks: Blocks::default(),
         };
         Mesh::new(MeshConfig::new(self.deployment), parts)
@@ -281,6 +286,7 @@ impl Ground {
             client_secrets: Arc::new(SecretReader::new(config.openbao.clone())?),
             db: self.db.clone(),
             clock: Arc::clone(&self.clock),
+            changes: Arc::clone(&self.changes),
             audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
             tuples: rebac.tuple_writer(),
             grants: rebac.grant_rules(),

@@ -13,6 +13,8 @@ pub const DIRECTORY_BUCKET: &str = "plexsphere_directory";
 pub const DIRECTORY_LOOKUP: &str = "plexsphere.directory.v1.lookup";
 /// Request: an `AnnouncementRequest` as JSON. Reply: an envelope, or nothing.
 pub const ANNOUNCE: &str = "plexsphere.signing.v1.announce";
+/// Between replicas of control: the `HeartbeatVerdicts` of a batch that one of them has written, as JSON.
+pub const HEARTBEATS_WRITTEN: &str = "plexsphere.control.v1.heartbeats";
 /// Every heartbeat shard.
 pub const HEARTBEATS_ALL: &str = "plexsphere.heartbeats.v1.*";
 /// The queue group in which control replicas share requests.

@@ -10,7 +10,7 @@ use plexsphere_kernel::http::Operation;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::paging::CursorCodec;
 use plexsphere_kernel::seams::{MeshMembership, NodeEntries, SigningKeys};
-use plexsphere_kernel::{AuditLog, Authenticator, Clock, Database, GrantRules, KekRing, TupleWriter};
+use plexsphere_kernel::{AuditLog, Authenticator, Changes, Clock, Database, GrantRules, KekRing, TupleWriter};
 use plexsphere_oidc::{Origin, Providers, SpiffeBundles};
 use uuid::Uuid;
 
@@ -95,6 +95,8 @@ pub struct Deps {
     pub db: Database,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// How it is heard what must be forgotten.
+    pub changes: Arc<Changes>,
     /// The audit log.
     pub audit: Arc<dyn AuditLog>,
     /// Where relation tuples are written.
@@ -156,7 +158,7 @@ impl Identity {
         let Deps { db, mesh, signing, pepper, tuples, .. } = deps.clone();
         let journal = ground.journal.clone();
         let nodes = NodeReader::new(db.clone());
-        let verdicts = Arc::new(Verdicts::new());
+        let verdicts = Verdicts::new(&deps.changes);
         let lifecycle =
             NodeLifecycle::new(journal.clone(), Arc::clone(&mesh), Arc::clone(&verdicts), Arc::clone(&tuples));
         let custodian = NskCustodian::new(db.clone(), Arc::clone(&deps.kek), config.deployment_id);

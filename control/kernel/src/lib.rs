@@ -15,6 +15,7 @@
 
 pub mod audit;
 pub mod authz;
+pub mod changes;
 pub mod clock;
 pub mod custody;
 pub mod database;
@@ -34,6 +35,7 @@ pub mod tasks;
 
 pub use audit::{AuditLog, AuditRecord, Outcome};
 pub use authz::{Authorizer, Decision};
+pub use changes::{ChangeListener, Changes};
 pub use clock::{Clock, SystemClock};
 pub use custody::{KekRing, SealError};
 pub use database::{Database, MIGRATOR, Tx};

@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use plexsphere_kernel::custody::SealedRows;
 use plexsphere_kernel::http::Operation;
 use plexsphere_kernel::seams::MeshMembership;
-use plexsphere_kernel::{Clock, Database, Fault, KekRing, Outbox, Tx};
+use plexsphere_kernel::{Changes, Clock, Database, Fault, KekRing, Outbox, Tx};
 use plexsphere_wire::{NodeId, Timestamp};
 use uuid::Uuid;
 
 use crate::blocks::Blocks;
+use crate::service::heads::Heads;
 use crate::service::heartbeats::{HeartbeatResponder, Heartbeats};
 use crate::service::membership::Membership;
 use crate::service::node_state::NodeStates;
@@ -54,6 +55,8 @@ pub struct MeshParts {
     pub clock: Arc<dyn Clock>,
     /// The wrap keys.
     pub keks: Arc<KekRing>,
+    /// How it is heard what must be forgotten.
+    pub changes: Arc<Changes>,
     /// The contexts that have a part in a pull.
     pub blocks: Blocks,
 }
@@ -64,6 +67,7 @@ pub struct Mesh {
     config: MeshConfig,
     parts: MeshParts,
     served: Arc<ServedVersions>,
+    heads: Arc<Heads>,
     states: Arc<NodeStates>,
 }
 
@@ -72,14 +76,15 @@ impl Mesh {
     #[must_use]
     pub fn new(config: MeshConfig, parts: MeshParts) -> Self {
         let served = Arc::new(ServedVersions::new());
+        let heads = Heads::new(parts.db.clone(), &parts.changes);
         let states = NodeStates::new(
             parts.db.clone(),
             Arc::clone(&parts.clock),
-            parts.blocks.clone(),
+            (parts.blocks.clone(), Arc::clone(&heads)),
             Arc::clone(&served),
             config.stale_read_ttl,
         );
-        Self { config, parts, served, states: Arc::new(states) }
+        Self { config, parts, served, heads, states: Arc::new(states) }
     }
 
     /// The mesh as enrolment and tenancy see it.
@@ -111,6 +116,13 @@ impl Mesh {
         Arc::clone(&self.states)
     }
 
+    /// Whether a pull of this Node would ask the database nothing about it: for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn remembers(&self, node: NodeId) -> bool {
+        self.heads.known(node).is_some()
+    }
+
     /// Takes heartbeats into the database.
     #[must_use]
     pub fn heartbeats(&self) -> Heartbeats {
@@ -118,6 +130,7 @@ impl Mesh {
             db: self.parts.db.clone(),
             clock: Arc::clone(&self.parts.clock),
             served: Arc::clone(&self.served),
+            heads: Arc::clone(&self.heads),
             outage: Arc::default(),
         }
     }

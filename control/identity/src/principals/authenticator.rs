@@ -1,7 +1,8 @@
 //! Who calls: an operator by API token, access token or session, a Node by its secret key.
 //!
-//! A Node's key that was found good is remembered: for five seconds in place of asking, and for ten minutes while the database
-//! cannot be asked, so that a Node that was here before is told of an outage what memory knows, and never 401.
+//! A Node's key that was found good is remembered: in place of asking, until a change of the Node is heard (for five
+//! seconds where changes are not heard), and for ten minutes while the database cannot be asked, so that a Node that was
+//! here before is told of an outage what memory knows, and never 401.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +80,7 @@ impl PgAuthenticator {
         actor: impl FnOnce(Subject) -> Actor,
     ) -> Result<NodePlace, Problem> {
         let (digest, now) = (presented.digest(), self.clock.now());
-        if let Some(place) = self.verdicts.get(&digest, now) {
+        if let Some(place) = self.verdicts.get(presented.node, &digest, now) {
             return Ok(place);
         }
         let epoch = self.verdicts.epoch();
@@ -98,7 +99,7 @@ impl PgAuthenticator {
             (CredentialVerdict::Live, Some(entry)) => {
                 let NodeEntry { node, domain, project, resource, .. } = entry;
                 let place = NodePlace { node, domain, project, resource };
-                self.verdicts.put(epoch, digest, place.clone(), now);
+                self.verdicts.put(&epoch, digest, place.clone(), now);
                 Ok(place)
             }
             (CredentialVerdict::Revoked, Some(entry)) => {

@@ -1,6 +1,7 @@
 //! A memory of keys that were found good, so that Nodes are recognised while the database is away.
 //!
 //! Keyed by the digest, never by the key. Only good verdicts are kept: a key that is refused is looked up each time.
+//! While changes of Nodes are heard, a verdict is believed until its Node has changed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,11 +9,15 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 use parking_lot::Mutex;
+use plexsphere_kernel::Changes;
+use plexsphere_kernel::changes::{Forgets, Mark, Memory};
 use plexsphere_kernel::principal::NodePlace;
-use plexsphere_wire::Timestamp;
+use plexsphere_wire::directory::DirectoryKey;
 use plexsphere_wire::nsk::CredentialDigest;
+use plexsphere_wire::{NodeId, Timestamp};
 
-/// How long a verdict is believed without asking. A revocation by another process acts within this time.
+/// How long a verdict is believed without asking while changes are not heard. A revocation by another process acts within
+/// this time.
 pub(crate) const FRESH: Duration = Duration::from_secs(5);
 /// How long a verdict is believed while the database cannot be asked.
 pub(crate) const USABLE: Duration = Duration::from_secs(600);
@@ -41,20 +46,39 @@ struct State {
 pub(crate) struct Verdicts {
     state: Mutex<State>,
     kept: Cache<CredentialDigest, Verdict>,
+    heard: Memory<NodeId, (CredentialDigest, NodePlace)>,
 }
 
 /// Where a reading stood when it began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Epoch(u64);
+#[derive(Clone, Debug)]
+pub(crate) struct Epoch {
+    revocations: u64,
+    heard: Mark,
+}
 
 impl Verdicts {
-    pub(crate) fn new() -> Self {
-        Self { state: Mutex::default(), kept: Cache::builder().max_capacity(MAX_VERDICTS).time_to_live(USABLE).build() }
+    pub(crate) fn new(changes: &Arc<Changes>) -> Arc<Self> {
+        let verdicts = Arc::new(Self {
+            state: Mutex::default(),
+            kept: Cache::builder().max_capacity(MAX_VERDICTS).time_to_live(USABLE).build(),
+            heard: Memory::new(Arc::clone(changes), MAX_VERDICTS, USABLE),
+        });
+        changes.follow(&verdicts);
+        verdicts
     }
 
-    /// Whose key it is, if that was found less than [`FRESH`] ago, or less than [`USABLE`] while an outage is known.
-    pub(crate) fn get(&self, digest: &CredentialDigest, now: Timestamp) -> Option<NodePlace> {
-        let in_outage = self.state.lock().outage.is_some_and(|until| now < until);
+    /// Whose key it is, if that was found and no change of `node` was heard since, or less than [`FRESH`] ago, or less
+    /// than [`USABLE`] while an outage is known.
+    pub(crate) fn get(&self, node: NodeId, digest: &CredentialDigest, now: Timestamp) -> Option<NodePlace> {
+        let state = self.state.lock();
+        if state.suspended.contains_key(digest) {
+            return None;
+        }
+        let in_outage = state.outage.is_some_and(|until| now < until);
+        drop(state);
+        if let Some((_, place)) = self.heard.get(&node).filter(|(known, _)| known == digest) {
+            return Some(place);
+        }
         self.within(digest, now, if in_outage { USABLE } else { FRESH })
     }
 
@@ -74,20 +98,23 @@ impl Verdicts {
 
     /// To be taken before the database is asked.
     pub(crate) fn epoch(&self) -> Epoch {
-        Epoch(self.state.lock().revocations)
+        Epoch { revocations: self.state.lock().revocations, heard: self.heard.mark() }
     }
 
     /// Remembers a key that is good, unless a revocation has begun or ended since `epoch`.
-    pub(crate) fn put(&self, epoch: Epoch, digest: CredentialDigest, place: NodePlace, now: Timestamp) {
+    pub(crate) fn put(&self, epoch: &Epoch, digest: CredentialDigest, place: NodePlace, now: Timestamp) {
         let state = self.state.lock();
-        if state.revocations == epoch.0 && !state.suspended.contains_key(&digest) {
+        if state.revocations == epoch.revocations && !state.suspended.contains_key(&digest) {
+            self.heard.put(&epoch.heard, place.node, (digest, place.clone()));
             self.kept.insert(digest, Verdict { place, at: now });
         }
     }
 
     /// Forgets a key that was found bad.
     pub(crate) fn forget(&self, digest: &CredentialDigest) {
-        self.kept.invalidate(digest);
+        if let Some(verdict) = self.kept.remove(digest) {
+            drop(self.heard.forget(&verdict.place.node));
+        }
     }
 
     /// Forgets keys, and remembers nothing of them until the value is dropped.
@@ -95,10 +122,25 @@ impl Verdicts {
         let mut state = self.state.lock();
         for digest in &digests {
             *state.suspended.entry(*digest).or_default() += 1;
-            self.kept.invalidate(digest);
+            self.forget(digest);
         }
         drop(state);
         Revocation { verdicts: Arc::clone(self), digests }
+    }
+}
+
+impl Forgets for Verdicts {
+    fn changed(&self, key: DirectoryKey) {
+        // What is left for an outage goes as well: the change may have been a revocation.
+        if let DirectoryKey::Node(node) = key
+            && let Some((digest, _)) = self.heard.forget(&node)
+        {
+            self.kept.invalidate(&digest);
+        }
+    }
+
+    fn everything(&self) {
+        self.heard.clear();
     }
 }
 
@@ -153,33 +195,41 @@ mod tests {
 
     #[test]
     fn a_verdict_is_fresh_for_five_seconds_and_usable_for_ten_minutes_in_an_outage() {
-        let (verdicts, (digest, place)) = (Verdicts::new(), key());
-        verdicts.put(verdicts.epoch(), digest, place.clone(), now());
+        let (verdicts, (digest, place)) = (Verdicts::new(&Changes::new()), key());
+        verdicts.put(&verdicts.epoch(), digest, place.clone(), now());
         let (fresh, usable) = (now().plus(FRESH), now().plus(USABLE));
-        assert_eq!(verdicts.get(&digest, now()), Some(place.clone()));
-        assert_eq!(verdicts.get(&digest, fresh), None);
+        assert_eq!(verdicts.get(place.node, &digest, now()), Some(place.clone()));
+        assert_eq!(verdicts.get(place.node, &digest, fresh), None);
         assert_eq!(verdicts.in_outage(&digest, fresh), Some(place.clone()));
-        assert_eq!(verdicts.get(&digest, fresh), Some(place), "an outage is remembered for a second");
-        assert_eq!(verdicts.get(&digest, fresh.plus(OUTAGE_PAUSE)), None);
+        assert_eq!(
+            verdicts.get(place.node, &digest, fresh),
+            Some(place.clone()),
+            "an outage is remembered for a second"
+        );
+        assert_eq!(verdicts.get(place.node, &digest, fresh.plus(OUTAGE_PAUSE)), None);
         assert_eq!(verdicts.in_outage(&digest, usable), None);
     }
 
     #[test]
     fn what_was_read_before_a_revocation_ended_is_not_remembered() {
-        let (verdicts, (digest, place)) = (Arc::new(Verdicts::new()), key());
+        let (verdicts, (digest, place)) = (Verdicts::new(&Changes::new()), key());
         let before = verdicts.epoch();
-        verdicts.put(before, digest, place.clone(), now());
+        verdicts.put(&before, digest, place.clone(), now());
         let revocation = verdicts.suspend(vec![digest]);
-        assert_eq!(verdicts.get(&digest, now()), None);
+        assert_eq!(verdicts.get(place.node, &digest, now()), None);
         let during = verdicts.epoch();
-        verdicts.put(during, digest, place.clone(), now());
-        assert_eq!(verdicts.get(&digest, now()), None, "the revocation may commit at any moment");
+        verdicts.put(&during, digest, place.clone(), now());
+        assert_eq!(verdicts.get(place.node, &digest, now()), None, "the revocation may commit at any moment");
         drop(revocation);
-        for epoch in [before, during] {
+        for epoch in [&before, &during] {
             verdicts.put(epoch, digest, place.clone(), now());
-            assert_eq!(verdicts.get(&digest, now()), None);
+            assert_eq!(verdicts.get(place.node, &digest, now()), None);
         }
-        verdicts.put(verdicts.epoch(), digest, place.clone(), now());
-        assert_eq!(verdicts.get(&digest, now()), Some(place), "a revocation that was rolled back costs one reading");
+        verdicts.put(&verdicts.epoch(), digest, place.clone(), now());
+        assert_eq!(
+            verdicts.get(place.node, &digest, now()),
+            Some(place),
+            "a revocation that was rolled back costs one reading"
+        );
     }
 }

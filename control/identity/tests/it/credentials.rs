@@ -1,11 +1,15 @@
 //! How long credentials are believed, here and in other processes; and how often strangers may ask.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use plexsphere_identity::{Identity, IdentityConfig, Sweeper};
-use plexsphere_kernel::tasks::{Task as _, TaskKind};
-
+use plexsphere_identity::{Deps, Identity, IdentityConfig, Sweeper};
+use plexsphere_kernel::tasks::{Service as _, Task as _, TaskKind};
+use plexsphere_kernel::{ChangeListener, Changes};
+use plexsphere_testkit::eventually;
 use serde_json::json;
+use sqlx::AssertSqlSafe;
+use tokio_util::sync::CancellationToken;
 
 use crate::callers::user;
 use crate::enrolment::bearer;
@@ -108,6 +112,34 @@ async fn a_node_that_ended_elsewhere_passes_no_more_after_five_seconds() {
     assert_eq!(world.delete(&format!("/v1/resources/{}", world.resource_of(1).await)).await.status, 204);
     world.clock.advance(5 * SECOND);
     assert_eq!(elsewhere.node(&key).await.unwrap_err().code().as_str(), "nsk_revoked");
+}
+
+#[tokio::test]
+async fn a_key_is_believed_until_a_change_of_its_node_is_heard_whoever_made_it() {
+    let world = world().await;
+    let key = bearer(&world.enrol("vm", 1).await);
+    let other = bearer(&world.enrol("vm", 2).await);
+    let changes = Changes::new();
+    let elsewhere =
+        Identity::new(&IdentityConfig::new(DEPLOYMENT), Deps { changes: Arc::clone(&changes), ..world.deps.clone() });
+    let listener = ChangeListener::new(Arc::clone(&changes), world.db.clone());
+    tokio::spawn(async move { listener.serve(CancellationToken::new()).await });
+    eventually!(changes.hearing(), "changes are heard");
+    let elsewhere = elsewhere.authenticator();
+    for key in [&key, &other] {
+        elsewhere.node(key).await.unwrap();
+    }
+    let hide = |from: &str, to: &str| AssertSqlSafe(format!("ALTER TABLE identity.{from} RENAME TO {to}"));
+    sqlx::query(hide("node_secret_keys", "hidden")).execute(&world.database.pool()).await.unwrap();
+    world.clock.advance(60 * SECOND);
+    elsewhere.node(&key).await.unwrap();
+    sqlx::query(hide("hidden", "node_secret_keys")).execute(&world.database.pool()).await.unwrap();
+    assert_eq!(world.delete(&format!("/v1/resources/{}", world.resource_of(1).await)).await.status, 204);
+    eventually!(
+        elsewhere.node(&key).await.is_err_and(|problem| problem.code().as_str() == "nsk_revoked"),
+        "the revocation is heard, without a second of the clock"
+    );
+    elsewhere.node(&other).await.unwrap();
 }
 
 #[tokio::test]

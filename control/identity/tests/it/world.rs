@@ -15,7 +15,7 @@ use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
 use plexsphere_kernel::http::{Gates, Operation, serve};
 use plexsphere_kernel::paging::CursorCodec;
-use plexsphere_kernel::{AuditLog, Clock, Database, KekRing, Probes};
+use plexsphere_kernel::{AuditLog, Changes, Clock, Database, KekRing, Probes};
 use plexsphere_mesh::{Blocks, Mesh, MeshConfig, MeshParts};
 use plexsphere_oidc::{Fetch, FetchSettings, Providers, Reach, SpiffeBundles};
 use plexsphere_signing::{Signing, SigningConfig, SigningParts};
@@ -148,6 +148,7 @@ async fn build(
             db: db.clone(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             keks: Arc::clone(&kek),
+            changes: Changes::new(),
             blocks: Blocks::default(),
         },
     );
@@ -159,6 +160,7 @@ async fn build(
     let deps = Deps {
         db: db.clone(),
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        changes: Changes::new(),
         audit: Arc::clone(&audit),
         tuples: Arc::new(RecordedTuples::over(&database.pool()).await),
         grants: Arc::new(SomeGrants),

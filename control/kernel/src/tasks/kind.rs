@@ -62,6 +62,8 @@ kinds! {
     OutboxSweeper = "outbox-sweeper", Drop, Retry, None;
     /// Writes the edge directory.
     DirectoryProjector = "directory-projector", Finish, RetryUnready, Some("directory-projector");
+    /// Hears what changed, so that memory forgets it.
+    ChangeListener = "change-listener", Drop, Retry, None;
     /// Answers an edge that misses a Node in its directory.
     DirectoryLookup = "directory-lookup", Drop, Retry, None;
     /// Unwraps a sample of the signing keys and signs with it.

@@ -13,11 +13,12 @@ use plexsphere_kernel::database::is_transient;
 use plexsphere_kernel::tasks::{Service, TaskKind};
 use plexsphere_kernel::{Clock, Database, Fault};
 use plexsphere_wire::heartbeat::{Heartbeat, HeartbeatBatch, HeartbeatVerdicts, MAX_BATCH};
-use plexsphere_wire::subjects::{CONTROL_QUEUE, HEARTBEATS_ALL};
+use plexsphere_wire::subjects::{CONTROL_QUEUE, HEARTBEATS_ALL, HEARTBEATS_WRITTEN};
 use plexsphere_wire::{NodeId, Timestamp};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::heads::Heads;
 use super::served::ServedVersions;
 use crate::store::reachability;
 
@@ -49,6 +50,7 @@ pub struct Heartbeats {
     pub(crate) db: Database,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) served: Arc<ServedVersions>,
+    pub(crate) heads: Arc<Heads>,
     pub(crate) outage: Arc<Outage>,
 }
 
@@ -76,7 +78,17 @@ impl Heartbeats {
         if written.as_ref().is_err_and(is_transient) {
             written = reachability::beat(self.db.pool(), &heartbeats, now).await;
         }
-        Ok(HeartbeatVerdicts { verdicts: written? })
+        let verdicts = written?;
+        self.heads.beaten(&verdicts);
+        Ok(HeartbeatVerdicts { verdicts })
+    }
+
+    /// Takes note of a batch that some replica, perhaps this one, has written.
+    fn written_elsewhere(&self, payload: &[u8]) {
+        match serde_json::from_slice::<HeartbeatVerdicts>(payload) {
+            Ok(written) => self.heads.beaten(&written.verdicts),
+            Err(error) => tracing::warn!(%error, "written heartbeats do not decode"),
+        }
     }
 
     /// Writes which versions pulls of this replica carried.
@@ -147,12 +159,15 @@ impl HeartbeatResponder {
             let answer = beats.answer(&message.payload).await;
             let Some(reply) = message.reply else { return };
             let sent = match answer.and_then(|verdicts| {
-                serde_json::to_vec(&verdicts).map_err(|error| {
+                serde_json::to_vec(&verdicts).map(Bytes::from).map_err(|error| {
                     tracing::error!(%error, "verdicts have no json form");
                     ERROR_DATASTORE
                 })
             }) {
-                Ok(body) => nats.publish(reply, body.into()).await,
+                Ok(body) => match nats.publish(reply, body.clone()).await {
+                    Ok(()) => nats.publish(HEARTBEATS_WRITTEN, body).await,
+                    failed => failed,
+                },
                 Err(error) => {
                     let mut headers = HeaderMap::new();
                     headers.insert(HEADER_ERROR, error);
@@ -178,6 +193,8 @@ impl Service for HeartbeatResponder {
             .queue_subscribe(HEARTBEATS_ALL, CONTROL_QUEUE.to_owned())
             .await
             .map_err(|error| Fault::Bus(error.to_string()))?;
+        let mut written =
+            self.nats.subscribe(HEARTBEATS_WRITTEN).await.map_err(|error| Fault::Bus(error.to_string()))?;
         let (mut work, mut flushing) = (JoinSet::new(), JoinSet::new());
         let mut flush = tokio::time::interval(FLUSH_PERIOD);
         flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -187,6 +204,10 @@ impl Service for HeartbeatResponder {
                 Some(_) = work.join_next(), if !work.is_empty() => {}
                 message = subscriber.next(), if work.len() < self.concurrency => match message {
                     Some(message) => self.spawn(&mut work, message),
+                    None => return Err(Fault::Bus("the heartbeat subscription ended".to_owned())),
+                },
+                message = written.next() => match message {
+                    Some(message) => self.beats.written_elsewhere(&message.payload),
                     None => return Err(Fault::Bus("the heartbeat subscription ended".to_owned())),
                 },
                 Some(_) = flushing.join_next(), if !flushing.is_empty() => {}

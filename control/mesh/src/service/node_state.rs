@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use plexsphere_kernel::{Clock, Database, Fault};
 use plexsphere_wire::{Code, DomainId, NodeId, Problem, Timestamp};
 
+use super::heads::Heads;
 use super::peer_lists::PeerLists;
 use super::served::ServedVersions;
 use crate::blocks::{BlockTexts, Blocks};
@@ -81,6 +82,7 @@ pub struct NodeStates {
     pub(crate) db: Database,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) blocks: Blocks,
+    pub(crate) heads: Arc<Heads>,
     pub(crate) lists: PeerLists,
     pub(crate) served: Arc<ServedVersions>,
     pub(crate) stale_read_ttl: Duration,
@@ -93,7 +95,7 @@ impl NodeStates {
     pub(crate) fn new(
         db: Database,
         clock: Arc<dyn Clock>,
-        blocks: Blocks,
+        (blocks, heads): (Blocks, Arc<Heads>),
         served: Arc<ServedVersions>,
         stale_read_ttl: Duration,
     ) -> Self {
@@ -102,6 +104,7 @@ impl NodeStates {
             db,
             clock,
             blocks,
+            heads,
             lists: PeerLists::new(),
             served,
             stale_read_ttl,
@@ -163,12 +166,12 @@ impl NodeStates {
         Ok(Parts { list, reachability, texts })
     }
 
-    /// What a pull is made of: a single statement where a list is at hand and nobody else is to be asked, else one
+    /// What a pull is made of: nothing but memory where head and list are at hand and nobody else is to be asked, else one
     /// REPEATABLE READ transaction. Any list will do that is at least as new as the head read on arrival. Who finds none
     /// waits for whoever is reading one, without a connection in hand, and then takes that or reads the next: two
     /// readings at most stand before an answer, however fast the mesh version moves.
     async fn snapshot(&self, node: NodeId) -> Result<(Head, Arc<PeerList>, BlockTexts), ReadRefusal> {
-        let arrival = peers::head(self.db.pool(), node).await?.ok_or(ReadRefusal::NotFound)?;
+        let arrival = self.heads.of(node, self.clock.now()).await?.ok_or(ReadRefusal::NotFound)?;
         let slot = self.lists.slot(arrival.domain);
         let mut ready = slot.since(arrival.mesh_version);
         let mut loading = None;

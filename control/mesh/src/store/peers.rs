@@ -168,7 +168,7 @@ pub(crate) async fn drop_epochs(tx: &mut Tx, peers: &[PeerId]) -> Result<(), Fau
 }
 
 /// What a pull needs to know of its own Node, before any list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Head {
     /// The Domain.
     pub(crate) domain: DomainId,

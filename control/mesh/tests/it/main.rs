@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test reports by failing")]
 
 mod addresses;
+mod heads;
 mod heartbeats;
 mod membership;
 mod pull;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use plexsphere_kernel::seams::{Join, JoinRefusal, Joined, LeaveReason, MeshMembership};
-use plexsphere_kernel::{Clock, Database, KekRing, MIGRATOR};
+use plexsphere_kernel::{Changes, Clock, Database, KekRing, MIGRATOR};
 use plexsphere_mesh::{Blocks, Mesh, MeshConfig, MeshParts, Puller};
 use plexsphere_testkit::TestDatabase;
 use plexsphere_wire::heartbeat::{Heartbeat, HeartbeatBatch, HeartbeatVerdict};
@@ -34,6 +34,7 @@ pub(crate) struct World {
     pub(crate) database: Database,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) keks: Arc<KekRing>,
+    pub(crate) changes: Arc<Changes>,
     pub(crate) mesh: Mesh,
     pub(crate) members: Arc<dyn MeshMembership>,
     pub(crate) domain: DomainId,
@@ -43,7 +44,9 @@ pub(crate) struct World {
 /// The kernel's and the mesh's migrations alone: this context stands without the tables of any other.
 pub(crate) fn migrator() -> &'static Migrator {
     static OWN: LazyLock<Migrator> = LazyLock::new(|| {
-        let own = MIGRATOR.iter().filter(|migration| ["kernel", "mesh"].contains(&migration.description.as_ref()));
+        let own = MIGRATOR.iter().filter(|migration| {
+            ["kernel", "mesh", "kernel changes", "mesh changes"].contains(&migration.description.as_ref())
+        });
         Migrator::with_migrations(own.cloned().collect())
     });
     &OWN
@@ -65,10 +68,27 @@ pub(crate) fn world_on(db: TestDatabase, database: Database, blocks: Blocks) -> 
     let now = Timestamp::from_unix_seconds(1_800_000_000);
     let clock = Arc::new(TestClock(Mutex::new(now)));
     let keks = Arc::new(KekRing::parse(&KekRing::generate()).unwrap());
-    let parts = MeshParts { db: database.clone(), clock: clock.clone(), keks: Arc::clone(&keks), blocks };
+    let changes = Changes::new();
+    let parts = MeshParts {
+        db: database.clone(),
+        clock: clock.clone(),
+        keks: Arc::clone(&keks),
+        changes: Arc::clone(&changes),
+        blocks,
+    };
     let mesh = Mesh::new(MeshConfig::new(DEPLOYMENT), parts);
     let members = mesh.membership();
-    World { db, database, clock, keks, mesh, members, domain: DomainId::mint(now), project: ProjectId::mint(now) }
+    World {
+        db,
+        database,
+        clock,
+        keks,
+        changes,
+        mesh,
+        members,
+        domain: DomainId::mint(now),
+        project: ProjectId::mint(now),
+    }
 }
 
 impl World {
