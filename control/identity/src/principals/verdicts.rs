@@ -113,7 +113,7 @@ impl Verdicts {
     /// Forgets a key that was found bad.
     pub(crate) fn forget(&self, digest: &CredentialDigest) {
         if let Some(verdict) = self.kept.remove(digest) {
-            drop(self.heard.forget(&verdict.place.node));
+            self.heard.forget(&verdict.place.node);
         }
     }
 

@@ -27,7 +27,7 @@ struct Numbers {
 impl Forgets for Numbers {
     fn changed(&self, key: DirectoryKey) {
         if let DirectoryKey::Node(node) = key {
-            drop(self.nodes.forget(&node));
+            self.nodes.forget(&node);
         }
     }
 

@@ -88,8 +88,12 @@ impl Heads {
 impl Forgets for Heads {
     fn changed(&self, key: DirectoryKey) {
         match key {
-            DirectoryKey::Node(node) => drop(self.nodes.forget(&node)),
-            DirectoryKey::Domain(domain) => drop(self.domains.forget(&domain)),
+            DirectoryKey::Node(node) => {
+                self.nodes.forget(&node);
+            }
+            DirectoryKey::Domain(domain) => {
+                self.domains.forget(&domain);
+            }
         }
     }
 
