@@ -1,6 +1,7 @@
 //! An installation for tests: real servers, and each role a process of its own that can be killed and started again.
 
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plexsphere_local::{Child, ChildSpec, free_port};
@@ -31,6 +32,7 @@ pub(crate) struct Installation {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) http_ports: Vec<u16>,
     pub(crate) https_ports: Vec<u16>,
+    control_port: u16,
     /// The database as its owner sees it.
     pub(crate) database_url: String,
     processes: Vec<Process>,
@@ -43,11 +45,13 @@ impl Installation {
         let (postgres, nats) = tokio::join!(testkit::postgres_own(), testkit::nats_own());
         let database = postgres.database(&plexsphere_kernel::MIGRATOR).await;
         let folder = tempfile::tempdir().unwrap();
+        let control = free_port().unwrap();
         let mut installation = Self {
             postgres,
             nats,
             http_ports: (0..edges).map(|_| free_port().unwrap()).collect(),
             https_ports: (0..edges).map(|_| free_port().unwrap()).collect(),
+            control_port: control,
             database_url: database.url().to_owned(),
             folder,
             processes: Vec::new(),
@@ -57,7 +61,6 @@ impl Installation {
         // The database outlives this handle: it goes with its server.
         std::mem::forget(database);
         installation.write_secrets();
-        let control = free_port().unwrap();
         installation.add(
             Role::Control,
             &[("PLEXSPHERE_DATABASE_URL", &url), ("PLEXSPHERE_CONTROL_LISTEN", &at(control))],
@@ -180,6 +183,18 @@ impl Installation {
         self.processes.iter().find(|process| process.role == role).unwrap().child.tail().join("\n")
     }
 
+    /// Where control listens.
+    pub(crate) fn control_address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.control_port).into()
+    }
+
+    /// How long all threads of a role have worked.
+    pub(crate) fn cpu(&self, role: Role) -> Duration {
+        let process = self.processes.iter().find(|process| process.role == role).unwrap();
+        let threads = std::fs::read_dir(format!("/proc/{}/task", process.child.pid())).unwrap();
+        threads.map(|thread| worked(&thread.unwrap().path())).sum()
+    }
+
     /// Bytes that a role holds in memory.
     pub(crate) fn resident(&self, role: Role) -> u64 {
         let process = self.processes.iter().find(|process| process.role == role).unwrap();
@@ -280,6 +295,13 @@ pub(crate) fn client() -> reqwest::Client {
         .timeout(Duration::from_secs(30))
         .build()
         .unwrap()
+}
+
+/// How long a thread, by its folder under `/proc`, has been on the CPU; nothing when it has ended.
+pub(crate) fn worked(thread: &Path) -> Duration {
+    // Linux, Documentation/scheduler/sched-stats.rst: the first number counts nanoseconds.
+    let text = std::fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
+    Duration::from_nanos(text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0))
 }
 
 fn at(port: u16) -> String {

@@ -21,6 +21,7 @@ mod hostile;
 mod installation;
 mod kills;
 mod protocols;
+mod pulls_rig;
 mod reference;
 mod surface;
 mod tour;
