@@ -21,6 +21,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// The control role.
     pub control: ControlConfig,
+    /// The mesh; control only.
+    pub mesh: MeshConfig,
     /// Sign-in; control only.
     pub auth: AuthConfig,
     /// Where secrets are kept; control only.
@@ -110,6 +112,25 @@ pub struct ControlConfig {
     pub authz_stale_seconds: u32,
     /// Whether questions about others are answered within the Domains that the caller can read only.
     pub authz_clamp: bool,
+}
+
+/// What agents are told to program for Peers that no bridge relays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FallbackFill {
+    /// Where the Peer was seen.
+    #[default]
+    Observed,
+    /// Nothing: for fleets whose agents learn endpoints elsewhere.
+    BridgeOnly,
+}
+
+/// The mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MeshConfig {
+    /// What agents program for Peers that no bridge relays: `observed`, where they were seen, or `bridge_only`, nothing.
+    pub fallback_fill: FallbackFill,
 }
 
 /// Where secrets are kept.

@@ -29,7 +29,9 @@ use plexsphere_kernel::{
     AuditLog, Authenticated, ChangeListener, Changes, Clock, Database, EnvelopeSigner, KekRing, ObjectRef, Probes,
     SystemClock,
 };
-use plexsphere_mesh::{AllocationSweeper, Blocks, Mesh, MeshConfig, MeshParts, ReachabilitySweeper};
+use plexsphere_mesh::{
+    AllocationSweeper, Blocks, Mesh, MeshConfig, MeshParts, PeerEndpointSweeper, ReachabilitySweeper,
+};
 use plexsphere_oidc::{Fetch, FetchSettings, Origin, Providers, Reach, SpiffeBundles};
 use plexsphere_rebac::{AuthorizerConfig, ChangeSweeper, OrphanSweeper, Rebac, RebacConfig, RebacParts, RelationSync};
 use plexsphere_signing::{
@@ -45,7 +47,7 @@ use zeroize::Zeroizing;
 use super::{Started, bus, run_alone};
 use crate::client_secrets::SecretReader;
 use crate::commands::sentence;
-use crate::config::{AuthConfig, Config};
+use crate::config::{AuthConfig, Config, FallbackFill};
 use crate::custody::Keys;
 use crate::output::tell;
 
@@ -153,7 +155,7 @@ impl Contexts {
         let signing = ground.signing(config, keys.signing_ring, probes).await?;
         let mut audit = ground.audit(config, audit_cursors, &signing, registry)?;
         audit.add_tasks(&mut tasks);
-        let mesh = ground.mesh();
+        let mesh = ground.mesh(config);
         let flush = ground.projection(&signing, &mut tasks);
         let rebac = ground.rebac(config, secrets.1.clone()).await?;
         tasks.add(Arc::new(rebac.sync()), RelationSync::schedule());
@@ -162,6 +164,7 @@ impl Contexts {
         let identity = ground.identity(config, (&mesh, &signing), (secrets, &rebac), flush)?;
         ground.relay(&signing, &mut tasks, registry);
         tasks.add(Arc::new(mesh.reachability_sweeper()), ReachabilitySweeper::SCHEDULE);
+        tasks.add(Arc::new(mesh.endpoint_sweeper()), PeerEndpointSweeper::SCHEDULE);
         tasks.add(Arc::new(mesh.allocation_sweeper()), AllocationSweeper::SCHEDULE);
         let sealed = vec![Arc::clone(&signing) as Arc<dyn SealedRows>, mesh.sealed_rows(), identity.sealed_rows()];
         tasks.add(Arc::new(WrapKeyRing::new(sealed)), WrapKeyRing::schedule());
@@ -245,15 +248,20 @@ impl Ground {
         Ok(Audit::new(parts, registry))
     }
 
-    fn mesh(&self) -> Mesh {
+    fn mesh(&self, config: &Config) -> Mesh {
         let parts = MeshParts {
             db: self.db.clone(),
             clock: Arc::clone(&self.clock),
             keks: Arc::clone(&self.keks),
             changes: Arc::clone(&self.changes),
+            audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
             blocks: Blocks::default(),
         };
-        Mesh::new(MeshConfig::new(self.deployment), parts)
+        let fallback_fill = match config.mesh.fallback_fill {
+            FallbackFill::Observed => plexsphere_mesh::FallbackFill::Observed,
+            FallbackFill::BridgeOnly => plexsphere_mesh::FallbackFill::BridgeOnly,
+        };
+        Mesh::new(MeshConfig { fallback_fill, ..MeshConfig::new(self.deployment) }, parts)
     }
 
     /// The edge directory: the projector and its responder.

@@ -109,6 +109,7 @@ async fn every_described_operation_is_routed_and_nothing_internal_is_reachable()
         "PostNodeLogs",
         "PostNodeMetrics",
         "PostRegister",
+        "PutNodeEndpoint",
         "RevokeBootstrapToken",
         "RevokeInvitation",
         "VerifyAuditChain",

@@ -129,11 +129,17 @@ impl LeaveReason {
 /// The mesh as enrolment and tenancy see it. Implemented by the mesh context.
 #[async_trait]
 pub trait MeshMembership: Send + Sync + 'static {
-    /// Takes note of a new or changed Domain's thresholds.
+    /// Takes note of a new or changed Domain's thresholds and pool.
     ///
     /// # Errors
     /// [`Fault`].
-    async fn set_policy(&self, tx: &mut Tx, domain: DomainId, policy: ReachabilityPolicy) -> Result<(), Fault>;
+    async fn set_policy(
+        &self,
+        tx: &mut Tx,
+        domain: DomainId,
+        policy: ReachabilityPolicy,
+        pool: IpNet,
+    ) -> Result<(), Fault>;
 
     /// Asks every Node of a Domain to reconcile, because something changed that all of them hold.
     ///

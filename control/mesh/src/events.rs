@@ -6,6 +6,7 @@ use plexsphere_wire::envelope::EventType;
 use plexsphere_wire::{DomainId, NodeId, Timestamp};
 use serde_json::{Value, json};
 
+use crate::model::endpoints::{FallbackFill, Observation, fallback_endpoint};
 use crate::model::reachability::ReachabilityState;
 
 const CONTEXT: &str = "mesh";
@@ -41,6 +42,31 @@ pub(crate) fn peers_deregistered(domain: DomainId, nodes: &[NodeId], reason: Lea
         name: "PeerDeregistered",
         audience: EventAudience::Domain(EventType::PeerDeregistered),
         payload: json!({ "peers": peers }),
+    }
+}
+
+/// What others have to program for a peer changed, or nothing is known of it any more.
+pub(crate) fn peer_endpoint_changed(
+    domain: DomainId,
+    node: NodeId,
+    observed: &Observation,
+    fill: FallbackFill,
+) -> Event {
+    let mut peer = json!({
+        "node_id": node,
+        "endpoint": (!observed.stale).then(|| observed.endpoint.to_string()),
+        "nat_type": observed.nat_type,
+        "stale": observed.stale,
+    });
+    if let (Some(members), Some(fallback)) = (peer.as_object_mut(), fallback_endpoint(Some(observed), fill)) {
+        members.insert("fallback_endpoint".to_owned(), json!(fallback.to_string()));
+    }
+    Event {
+        domain: Some(domain),
+        context: CONTEXT,
+        name: "PeerEndpointChanged",
+        audience: EventAudience::Domain(EventType::PeerEndpointChanged),
+        payload: json!({ "peers": [peer] }),
     }
 }
 

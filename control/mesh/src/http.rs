@@ -1,5 +1,6 @@
 //! The operations of the mesh and what they answer.
 
+mod endpoints;
 mod schemas;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use plexsphere_kernel::Authenticated;
 use plexsphere_kernel::http::{Call, Gate, Operation, Reply};
 use plexsphere_wire::{Code, NodeId, Problem};
 
+use crate::service::endpoints::Endpoints;
 use crate::service::node_state::{NodeStates, Puller};
 
 pub(crate) use schemas::ReachabilityView;
@@ -25,8 +27,12 @@ const OWN_NODE: Gate = Gate::OwnNode {
 };
 
 /// The operations of this context.
-pub(crate) fn operations(states: &Arc<NodeStates>) -> Vec<Operation> {
-    vec![get_node_state(Arc::clone(states)), get_node_reachability(Arc::clone(states))]
+pub(crate) fn operations(states: &Arc<NodeStates>, endpoints: &Arc<Endpoints>) -> Vec<Operation> {
+    vec![
+        get_node_state(Arc::clone(states)),
+        get_node_reachability(Arc::clone(states)),
+        endpoints::put_node_endpoint(Arc::clone(endpoints)),
+    ]
 }
 
 fn get_node_state(states: Arc<NodeStates>) -> Operation {

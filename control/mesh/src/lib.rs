@@ -3,7 +3,7 @@
 //!
 //! Language: a **Peer** is the mesh face of one Node; an **allocation** is one address of a Domain bound to one Node; the
 //! **mesh version** counts changes of a Domain's peer projection, a **Node version** changes of what one Node pulls
-//! besides; a **heartbeat** is the fact that drives **reachability**; a **pull** is the answer of `GetNodeState`.
+//! besides; an **endpoint** is where a Node saw itself from outside, fresh or stale; a **heartbeat** is the fact that drives **reachability**; a **pull** is the answer of `GetNodeState`.
 //!
 //! Invariants:
 //! - **I1** An address of a Domain has at most one holder, cooling addresses included, and is never a network or
@@ -13,8 +13,11 @@
 //! - **I4** A heartbeat is answered after its commit, and writes neither event nor audit row.
 //! - **I5** Every member of a pull is always present; two pulls over one state are byte-equal.
 //! - **I6** A pull shows one state of the database; only its peer list may be another moment's, and never one from before
-//!   the pull. The list of a version is read and rendered once, and a pull waits for two readings at most.
+//!   the pull. What changed of it between two versions is read and rendered once, and a pull waits for two readings at
+//!   most. A list that was brought up to date is byte-equal with one that was read anew.
 //! - **I7** No seed of a pre-shared key leaves this context, and none rests unsealed.
+//! - **I8** Whatever changes what others program for a Peer counts the mesh version, marks the Peer with it and tells the
+//!   others, all in the transaction of the change; a report of the same endpoint, or of an older one, does none of it.
 //!
 //! Seams: offers [`plexsphere_kernel::seams::MeshMembership`], operations, tasks; needs [`PolicyBlock`],
 //! [`BridgeBlock`], [`ExecutionsBlock`] and [`SessionsBlock`] where those contexts exist.
@@ -29,7 +32,9 @@ mod store;
 
 pub use blocks::{Blocks, BridgeBlock, ExecutionsBlock, PolicyBlock, SessionsBlock};
 pub use mesh::{Mesh, MeshConfig, MeshParts, bump_nodes};
+pub use model::endpoints::FallbackFill;
 pub use model::reachability::{Reachability, ReachabilityState, state_of};
+pub use service::endpoints::PeerEndpointSweeper;
 pub use service::heartbeats::{ERROR_DATASTORE, ERROR_MALFORMED, HEADER_ERROR, HeartbeatResponder, Heartbeats};
 pub use service::membership::{Membership, psk_aad};
 pub use service::node_state::{NodeStates, Pull, Puller, ReadRefusal};

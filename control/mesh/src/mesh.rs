@@ -7,11 +7,13 @@ use async_trait::async_trait;
 use plexsphere_kernel::custody::SealedRows;
 use plexsphere_kernel::http::Operation;
 use plexsphere_kernel::seams::MeshMembership;
-use plexsphere_kernel::{Changes, Clock, Database, Fault, KekRing, Outbox, Tx};
+use plexsphere_kernel::{AuditLog, Changes, Clock, Database, Fault, KekRing, Outbox, Tx};
 use plexsphere_wire::{NodeId, Timestamp};
 use uuid::Uuid;
 
 use crate::blocks::Blocks;
+use crate::model::endpoints::FallbackFill;
+use crate::service::endpoints::{Endpoints, PeerEndpointSweeper};
 use crate::service::heads::Heads;
 use crate::service::heartbeats::{HeartbeatResponder, Heartbeats};
 use crate::service::membership::Membership;
@@ -31,6 +33,8 @@ pub struct MeshConfig {
     pub stale_read_ttl: Duration,
     /// Heartbeat batches at work at the same time.
     pub heartbeat_concurrency: usize,
+    /// What others program for Peers that no relay serves.
+    pub fallback_fill: FallbackFill,
 }
 
 impl MeshConfig {
@@ -42,6 +46,7 @@ impl MeshConfig {
             ip_cooldown: Duration::from_secs(3_600),
             stale_read_ttl: Duration::from_secs(600),
             heartbeat_concurrency: 4,
+            fallback_fill: FallbackFill::Observed,
         }
     }
 }
@@ -57,6 +62,8 @@ pub struct MeshParts {
     pub keks: Arc<KekRing>,
     /// How it is heard what must be forgotten.
     pub changes: Arc<Changes>,
+    /// The audit log.
+    pub audit: Arc<dyn AuditLog>,
     /// The contexts that have a part in a pull.
     pub blocks: Blocks,
 }
@@ -69,6 +76,7 @@ pub struct Mesh {
     served: Arc<ServedVersions>,
     heads: Arc<Heads>,
     states: Arc<NodeStates>,
+    endpoints: Arc<Endpoints>,
 }
 
 impl Mesh {
@@ -82,9 +90,10 @@ impl Mesh {
             Arc::clone(&parts.clock),
             (parts.blocks.clone(), Arc::clone(&heads)),
             Arc::clone(&served),
-            config.stale_read_ttl,
+            (config.stale_read_ttl, config.fallback_fill),
         );
-        Self { config, parts, served, heads, states: Arc::new(states) }
+        let endpoints = Endpoints::new(parts.db.clone(), Arc::clone(&parts.audit), config.fallback_fill);
+        Self { config, parts, served, heads, states: Arc::new(states), endpoints: Arc::new(endpoints) }
     }
 
     /// The mesh as enrolment and tenancy see it.
@@ -95,6 +104,7 @@ impl Mesh {
             cooldown: self.config.ip_cooldown,
             keks: Arc::clone(&self.parts.keks),
             outbox: Outbox,
+            fill: self.config.fallback_fill,
         })
     }
 
@@ -104,10 +114,10 @@ impl Mesh {
         Arc::new(SealedSeeds { db: self.parts.db.clone(), keks: Arc::clone(&self.parts.keks) })
     }
 
-    /// `GetNodeState` and `GetNodeReachability`.
+    /// `GetNodeState`, `GetNodeReachability` and `PutNodeEndpoint`.
     #[must_use]
     pub fn operations(&self) -> Vec<Operation> {
-        crate::http::operations(&self.states)
+        crate::http::operations(&self.states, &self.endpoints)
     }
 
     /// Reads of Nodes' states.
@@ -145,6 +155,13 @@ impl Mesh {
     #[must_use]
     pub fn reachability_sweeper(&self) -> ReachabilitySweeper {
         ReachabilitySweeper { db: self.parts.db.clone(), clock: Arc::clone(&self.parts.clock), outbox: Outbox }
+    }
+
+    /// The task that marks endpoints that were not reported again, on [`PeerEndpointSweeper::SCHEDULE`].
+    #[must_use]
+    pub fn endpoint_sweeper(&self) -> PeerEndpointSweeper {
+        let (db, clock) = (self.parts.db.clone(), Arc::clone(&self.parts.clock));
+        PeerEndpointSweeper { db, clock, fill: self.config.fallback_fill }
     }
 
     /// The task that frees cooled addresses, on [`AllocationSweeper::SCHEDULE`].

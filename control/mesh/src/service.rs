@@ -1,5 +1,6 @@
 //! The use cases: one transaction each.
 
+pub(crate) mod endpoints;
 pub(crate) mod heads;
 pub(crate) mod heartbeats;
 pub(crate) mod membership;

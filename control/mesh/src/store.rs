@@ -2,6 +2,8 @@
 
 pub(crate) mod allocations;
 pub(crate) mod domains;
+pub(crate) mod endpoints;
+pub(crate) mod listing;
 pub(crate) mod peers;
 pub(crate) mod reachability;
 
@@ -20,11 +22,19 @@ pub const STATEMENTS: &[&str] = &[
     domains::SET_POLICY,
     domains::BUMP,
     domains::FORGET,
+    endpoints::GROUND,
+    endpoints::REFRESH,
+    endpoints::LOCK_PEER,
+    endpoints::LOCK,
+    endpoints::WRITE,
+    endpoints::FORGET,
+    endpoints::SWEEP,
+    listing::OTHERS,
+    listing::LIST,
+    listing::CHANGED,
     peers::INSERT,
     peers::INSERT_EPOCH,
     peers::FOREIGN_EPOCH,
-    peers::OTHERS,
-    peers::LIST,
     peers::DOMAIN_OF,
     peers::DEREGISTER,
     peers::DROP_EPOCHS,

@@ -100,7 +100,7 @@ fn ids(operation: &str) -> Option<Ids> {
         "GetProject" | "PatchProject" | "DeleteProject" => ids(&[("id", PROJECT)], DENIED),
         "GetNodeEvents" | "GetNodeState" | "GetNodeReachability" => ids(&[("id", OTHER_NODE)], OTHER_NODE),
         // An administrator is no Node, and the credential is judged before the path.
-        "PostNodeHeartbeat" | "PostNodeMetrics" | "PostNodeLogs" | "PostNodeAudit" => {
+        "PostNodeHeartbeat" | "PostNodeMetrics" | "PostNodeLogs" | "PostNodeAudit" | "PutNodeEndpoint" => {
             ids(&[("id", (401, "unauthorized"))], (401, "unauthorized"))
         }
         "ListBootstrapTokens" | "IssueBootstrapToken" | "ListProjectResources" | "CreateResource" => {
@@ -433,7 +433,7 @@ fn shapeless(operation: &str) -> (Answer, Answer) {
 
 /// Bodies of another type, size or shape, on objects that the caller has a right on where there are such.
 async fn bodies(attacker: &mut Attacker, operation: &Operation, admin: &str, own: &Own) {
-    if !operation.takes_object || operation.id == "PostNodeHeartbeat" {
+    if !operation.takes_object || operation.is_nodes_alone() {
         return;
     }
     let (method, project) = (&operation.method, &own.project);

@@ -149,6 +149,7 @@ async fn build(
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             keks: Arc::clone(&kek),
             changes: Changes::new(),
+            audit: Arc::clone(&audit),
             blocks: Blocks::default(),
         },
     );

@@ -96,6 +96,8 @@ kinds! {
     RelationOrphanSweeper = "authz-orphan-sweeper", Drop, Retry, None;
     /// Finds Nodes that have gone silent.
     ReachabilitySweeper = "reachability-sweeper", Drop, RetryUnready, Some("mesh-reachability-sweeper");
+    /// Finds endpoints that were not reported again in time.
+    PeerEndpointSweeper = "peer-endpoint-sweeper", Drop, RetryUnready, Some("mesh-endpoint-sweeper");
     /// Frees mesh addresses whose cooling is over.
     AllocationSweeper = "allocation-sweeper", Drop, Retry, None;
     /// Retires rotated secrets, and removes API tokens long past their end.

@@ -1,48 +1,74 @@
 //! A Domain's peer list as JSON text that is shared by all its Nodes: each reads it without its own entry.
 //!
-//! The text is made once per mesh version, and so is its compressed form: the list is cut into chunks that are deflated
-//! independently and end on byte boundaries, so a Node's answer is its neighbours' chunks copied and one chunk deflated
-//! anew. The result is one ordinary gzip member, because not every client reads several.
+//! The list is cut into chunks, and each version shares with the last one those in which no entry changed, their
+//! compressed form included. Where a chunk begins is a property of its first entry alone, so a list is cut the same way
+//! whatever it was made from, and a change moves no border but its own.
+//!
+//! Chunks are deflated independently and end on byte boundaries, so a Node's answer is its neighbours' chunks copied and
+//! one chunk deflated anew. The result is one ordinary gzip member, because not every client reads several.
 
+mod chunk;
 mod gzip;
 
-use std::sync::OnceLock;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use plexsphere_kernel::seams::PeerView;
 use plexsphere_wire::NodeId;
 
-pub(crate) use gzip::Deflated;
+use chunk::{Chunk, Entry};
 
-/// Entries per chunk: the work of one answer is at most one chunk's compression. At least two.
-const CHUNK_PEERS: usize = 128;
+/// What changed of one Node in a Domain's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerChange {
+    /// The Node.
+    pub(crate) node: NodeId,
+    /// Its entry; `None` when it left.
+    pub(crate) view: Option<PeerView>,
+}
 
 /// The peers of a Domain at one mesh version, by Node id.
 #[derive(Debug)]
 pub(crate) struct PeerList {
     mesh_version: i64,
-    /// The entries, a comma before each but the first.
-    text: Vec<u8>,
-    /// Each entry's Node and where it begins in `text`, its comma included.
-    starts: Vec<(NodeId, usize)>,
-    chunks: OnceLock<Vec<Deflated>>,
+    /// None is empty.
+    chunks: Vec<Arc<Chunk>>,
 }
 
 impl PeerList {
-    /// Renders the list; `peers` are in ascending order of Node id.
+    /// Renders a list from all its peers, in any order.
     ///
     /// # Errors
     /// [`serde_json::Error`] when an entry has no JSON form.
-    pub(crate) fn render(mesh_version: i64, peers: &[PeerView]) -> Result<Self, serde_json::Error> {
-        let mut text = Vec::with_capacity(peers.len() * 176);
-        let mut starts = Vec::with_capacity(peers.len());
-        for peer in peers {
-            starts.push((peer.node_id, text.len()));
-            if !text.is_empty() {
-                text.push(b',');
+    pub(crate) fn render(mesh_version: i64, peers: Vec<PeerView>) -> Result<Self, serde_json::Error> {
+        let change = |view: PeerView| PeerChange { node: view.node_id, view: Some(view) };
+        Self { mesh_version: 0, chunks: Vec::new() }.next(mesh_version, peers.into_iter().map(change).collect())
+    }
+
+    /// The list of a later version: this one with the changes since, in any order. Of several changes of one Node, the
+    /// last one counts.
+    ///
+    /// # Errors
+    /// [`serde_json::Error`] when an entry has no JSON form.
+    pub(crate) fn next(&self, mesh_version: i64, mut changes: Vec<PeerChange>) -> Result<Self, serde_json::Error> {
+        changes.sort_by_key(|change| change.node);
+        let nothing = [Arc::new(Chunk::default())];
+        let before = if self.chunks.is_empty() { &nothing[..] } else { &self.chunks };
+        let mut chunks = Vec::with_capacity(before.len());
+        let mut rest = changes.as_slice();
+        for (index, chunk) in before.iter().enumerate() {
+            let end = before.get(index + 1).and_then(|behind| behind.first());
+            let count = end.map_or(rest.len(), |end| rest.partition_point(|change| change.node < end));
+            let (own, behind) = rest.split_at(count);
+            rest = behind;
+            if !own.is_empty() {
+                cut(&mut chunks, &merged(chunk, own)?);
+            } else if chunk.first().is_some() {
+                chunks.push(Arc::clone(chunk));
             }
-            serde_json::to_writer(&mut text, peer)?;
         }
-        Ok(Self { mesh_version, text, starts, chunks: OnceLock::new() })
+        Ok(Self { mesh_version, chunks })
     }
 
     /// The version it was read at.
@@ -51,76 +77,97 @@ impl PeerList {
     }
 
     /// How many bytes the text has.
-    pub(crate) const fn len(&self) -> usize {
-        self.text.len()
+    pub(crate) fn len(&self) -> usize {
+        let commas = self.chunks.len().saturating_sub(1);
+        self.chunks.iter().map(|chunk| chunk.text().len()).sum::<usize>() + commas
     }
 
     /// The answer in identity coding: `head`, the entries but `own`, `tail`.
     pub(crate) fn compose(&self, own: NodeId, head: &[u8], tail: &[u8]) -> Vec<u8> {
-        let (before, after) = self.around(self.position(own), 0, self.starts.len());
-        [head, before, after, tail].concat()
+        let mut out = Vec::with_capacity(head.len() + self.len() + tail.len());
+        out.extend_from_slice(head);
+        let mut is_first = true;
+        for chunk in &self.chunks {
+            for piece in chunk.without(own) {
+                append(&mut out, piece, &mut is_first);
+            }
+        }
+        out.extend_from_slice(tail);
+        out
     }
 
-    /// The same answer as one gzip member. The first call of a version compresses the whole list: call it where that
-    /// may take tens of milliseconds.
+    /// The same answer as one gzip member. Compresses the chunks that no call compressed before, see
+    /// [`Self::uncompressed`].
     pub(crate) fn compose_gzip(&self, own: NodeId, head: &[u8], tail: &[u8]) -> Vec<u8> {
-        let chunks = self.chunks.get_or_init(|| self.deflate_chunks());
-        let own = self.position(own);
-        let mut member = gzip::Member::with_capacity(self.text.len() / 2);
+        let mut member = gzip::Member::with_capacity(self.len() / 2);
         let mut plain = head.to_vec();
-        for (index, chunk) in chunks.iter().enumerate() {
-            let (first, end) = (index * CHUNK_PEERS, ((index + 1) * CHUNK_PEERS).min(self.starts.len()));
-            if own.is_some_and(|own| (first..end).contains(&own)) {
-                let (before, after) = self.around(own, first, end);
-                plain.extend_from_slice(before);
-                plain.extend_from_slice(after);
-            } else {
-                member.flush_plain(&mut plain);
-                member.append(chunk);
+        let mut is_first = true;
+        for chunk in &self.chunks {
+            if chunk.position(own).is_some() {
+                for piece in chunk.without(own) {
+                    append(&mut plain, piece, &mut is_first);
+                }
+                continue;
             }
+            if !is_first && plain.is_empty() {
+                member.append(&gzip::COMMA);
+            } else if !is_first {
+                plain.push(b',');
+            }
+            member.flush_plain(&mut plain);
+            member.append(chunk.deflated());
+            is_first = false;
         }
         plain.extend_from_slice(tail);
         member.flush_plain(&mut plain);
         member.finish()
     }
 
-    /// Whether the compressed form is there already.
-    pub(crate) fn is_compressed(&self) -> bool {
-        self.chunks.get().is_some()
+    /// How many chunks have no compressed form yet: each takes its reader about a millisecond.
+    pub(crate) fn uncompressed(&self) -> usize {
+        self.chunks.iter().filter(|chunk| !chunk.is_deflated()).count()
     }
+}
 
-    fn deflate_chunks(&self) -> Vec<Deflated> {
-        (0..self.starts.len())
-            .step_by(CHUNK_PEERS)
-            .map(|first| {
-                let end = (first + CHUNK_PEERS).min(self.starts.len());
-                Deflated::new(self.slice(first, end), gzip::SHARED)
-            })
-            .collect()
+/// A chunk's entries after changes, which lie in its range and in the order of Nodes.
+fn merged<'a>(chunk: &'a Chunk, changes: &[PeerChange]) -> Result<Vec<Entry<'a>>, serde_json::Error> {
+    let mut entries: BTreeMap<NodeId, Cow<'a, [u8]>> =
+        chunk.entries().map(|(node, text)| (node, Cow::Borrowed(text))).collect();
+    for change in changes {
+        match &change.view {
+            Some(view) => entries.insert(change.node, Cow::Owned(serde_json::to_vec(view)?)),
+            None => entries.remove(&change.node),
+        };
     }
+    Ok(entries.into_iter().collect())
+}
 
-    fn position(&self, own: NodeId) -> Option<usize> {
-        self.starts.binary_search_by_key(&own, |(node, _)| *node).ok()
-    }
-
-    /// The text of entries `first..end`.
-    fn slice(&self, first: usize, end: usize) -> &[u8] {
-        let offset = |entry: usize| self.starts.get(entry).map_or(self.text.len(), |(_, start)| *start);
-        self.text.get(offset(first)..offset(end)).unwrap_or_default()
-    }
-
-    /// The text of entries `first..end` on both sides of `own`. Where `own` is the list's first, what follows it stands
-    /// in the same chunk and loses its comma.
-    fn around(&self, own: Option<usize>, first: usize, end: usize) -> (&[u8], &[u8]) {
-        match own.filter(|own| (first..end).contains(own)) {
-            Some(0) => {
-                let after = self.slice(1, end);
-                (&[], after.strip_prefix(b",").unwrap_or(after))
+/// Adds entries as chunks. Those before the first border belong to the chunk that is the last so far.
+fn cut(chunks: &mut Vec<Arc<Chunk>>, entries: &[Entry<'_>]) {
+    let mut runs = entries.chunk_by(|_, (node, _)| !chunk::begins(*node)).peekable();
+    if let Some(run) = runs.next_if(|run| run.first().is_some_and(|(node, _)| !chunk::begins(*node))) {
+        let grown = match chunks.pop() {
+            Some(last) => {
+                let before = last.entries().map(|(node, text)| (node, Cow::Borrowed(text)));
+                Chunk::of(&before.chain(run.iter().cloned()).collect::<Vec<_>>())
             }
-            Some(own) => (self.slice(first, own), self.slice(own + 1, end)),
-            None => (self.slice(first, end), &[]),
-        }
+            None => Chunk::of(run),
+        };
+        chunks.push(Arc::new(grown));
     }
+    chunks.extend(runs.map(|run| Arc::new(Chunk::of(run))));
+}
+
+/// Appends entries behind a comma, unless they are the first; no entries leave nothing.
+fn append(out: &mut Vec<u8>, entries: &[u8], is_first: &mut bool) {
+    if entries.is_empty() {
+        return;
+    }
+    if !*is_first {
+        out.push(b',');
+    }
+    out.extend_from_slice(entries);
+    *is_first = false;
 }
 
 #[cfg(test)]

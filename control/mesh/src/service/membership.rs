@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ipnet::IpNet;
 use plexsphere_kernel::seams::{Join, JoinRefusal, Joined, LeaveReason, MeshMembership, ReachabilityPolicy};
 use plexsphere_kernel::{Fault, KekRing, Outbox, Tx};
 use plexsphere_wire::{DomainId, EnvelopeId, NodeId, PeerId, Timestamp};
@@ -13,8 +14,9 @@ use zeroize::Zeroizing;
 
 use crate::events;
 use crate::model::addresses::AddressPlan;
+use crate::model::endpoints::FallbackFill;
 use crate::store::peers::{InsertRefusal, SealedSeed};
-use crate::store::{allocations, domains, peers, reachability};
+use crate::store::{allocations, domains, endpoints, listing, peers, reachability};
 
 /// Peers named by one event; an envelope carries no more.
 const PEERS_PER_EVENT: usize = 100;
@@ -25,6 +27,7 @@ pub struct Membership {
     pub(crate) cooldown: Duration,
     pub(crate) keks: Arc<KekRing>,
     pub(crate) outbox: Outbox,
+    pub(crate) fill: FallbackFill,
 }
 
 impl Membership {
@@ -47,12 +50,18 @@ pub fn psk_aad(deployment: Uuid, peer: PeerId, kid: &str) -> String {
 
 #[async_trait]
 impl MeshMembership for Membership {
-    async fn set_policy(&self, tx: &mut Tx, domain: DomainId, policy: ReachabilityPolicy) -> Result<(), Fault> {
-        domains::set_policy(tx, domain, &policy).await
+    async fn set_policy(
+        &self,
+        tx: &mut Tx,
+        domain: DomainId,
+        policy: ReachabilityPolicy,
+        pool: IpNet,
+    ) -> Result<(), Fault> {
+        domains::set_policy(tx, domain, &policy, pool).await
     }
 
     async fn request_reconcile(&self, tx: &mut Tx, domain: DomainId, now: Timestamp) -> Result<(), Fault> {
-        domains::bump(tx, domain, now).await
+        domains::bump(tx, domain, &[], now).await
     }
 
     async fn forget_domain(&self, tx: &mut Tx, domain: DomainId) -> Result<(), Fault> {
@@ -83,12 +92,12 @@ impl MeshMembership for Membership {
         let seed = self.seal_seed(peer, join.now)?;
         peers::insert_epoch(tx, peer, &seed, join.now).await?;
         reachability::materialise(tx, join.domain, join.node, join.now).await?;
-        domains::bump(tx, join.domain, join.now).await?;
-        let view = peers::peer_view(join.node, mesh_ip, &join.public_key);
+        domains::bump(tx, join.domain, &[peer], join.now).await?;
+        let view = listing::peer_view(join.node, (mesh_ip, &join.public_key), None, self.fill);
         self.outbox.append(tx, events::peer_registered(join.domain, &view), join.now).await?;
         let assigned = events::peer_psk_assigned(join.domain, join.node, &seed.kid, seed.wrap_key_version);
         self.outbox.append(tx, assigned, join.now).await?;
-        let peers = peers::others(tx, join.domain, join.node).await?;
+        let peers = listing::others(tx, join.domain, join.node, self.fill).await?;
         Ok(Joined { mesh_ip, peers })
     }
 
@@ -117,9 +126,10 @@ impl MeshMembership for Membership {
         let nodes: Vec<NodeId> = gone.iter().map(|gone| gone.node).collect();
         let addresses = gone.iter().map(|gone| gone.mesh_ip).collect();
         peers::drop_epochs(tx, &peers).await?;
+        endpoints::forget(tx, &peers).await?;
         allocations::cool(tx, domain, addresses, now.plus(self.cooldown)).await?;
         reachability::forget(tx, &nodes).await?;
-        domains::bump(tx, domain, now).await?;
+        domains::bump(tx, domain, &peers, now).await?;
         for told in nodes.chunks(PEERS_PER_EVENT) {
             self.outbox.append(tx, events::peers_deregistered(domain, told, reason), now).await?;
         }

@@ -12,6 +12,7 @@ use super::heads::Heads;
 use super::peer_lists::PeerLists;
 use super::served::ServedVersions;
 use crate::blocks::{BlockTexts, Blocks};
+use crate::model::endpoints::FallbackFill;
 use crate::model::peer_list::PeerList;
 use crate::model::reachability::Reachability;
 use crate::store::peers::{self, Head};
@@ -20,6 +21,8 @@ use crate::store::peers::{self, Head};
 const GZIP_CEILING_BYTES: usize = 9 * 1024 * 1024;
 /// Nodes whose last good answer is remembered.
 const MAX_REMEMBERED: u64 = 200_000;
+/// Chunks that are compressed where the answer is made; more are on a thread of their own.
+const CHUNKS_AT_ONCE: usize = 2;
 /// How long after a failed attempt the next one is made.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -86,6 +89,7 @@ pub struct NodeStates {
     pub(crate) lists: PeerLists,
     pub(crate) served: Arc<ServedVersions>,
     pub(crate) stale_read_ttl: Duration,
+    pub(crate) fill: FallbackFill,
     remembered: Cache<NodeId, Remembered>,
     /// Until when the database is not asked by pulls that memory can answer.
     outage: Mutex<Option<Timestamp>>,
@@ -97,7 +101,7 @@ impl NodeStates {
         clock: Arc<dyn Clock>,
         (blocks, heads): (Blocks, Arc<Heads>),
         served: Arc<ServedVersions>,
-        stale_read_ttl: Duration,
+        (stale_read_ttl, fill): (Duration, FallbackFill),
     ) -> Self {
         let remembered = Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(stale_read_ttl).build();
         Self {
@@ -108,6 +112,7 @@ impl NodeStates {
             lists: PeerLists::new(),
             served,
             stale_read_ttl,
+            fill,
             remembered,
             outage: Mutex::new(None),
         }
@@ -188,15 +193,7 @@ impl NodeStates {
         let head = peers::head(&mut *tx, node).await?.ok_or(ReadRefusal::NotFound)?;
         let list = match ready {
             Some(list) => list,
-            None => {
-                let views = peers::list(&mut tx, head.domain).await?;
-                let list = Arc::new(PeerList::render(head.mesh_version, &views).map_err(|error| {
-                    tracing::error!(%error, "a peer has no json form");
-                    Fault::Invariant("a peer has a json form")
-                })?);
-                slot.keep(&list);
-                list
-            }
+            None => slot.read(&mut tx, &head, self.fill).await?,
         };
         drop(loading);
         let texts = self.blocks.read(&mut tx, node).await?;
@@ -220,7 +217,7 @@ async fn compose(node: NodeId, parts: Parts, gzip: bool) -> Result<Pull, Fault> 
     let gzip = gzip && head.len() + list.len() + tail.len() <= GZIP_CEILING_BYTES;
     let body = if !gzip {
         list.compose(node, head, tail.as_bytes())
-    } else if list.is_compressed() {
+    } else if list.uncompressed() <= CHUNKS_AT_ONCE {
         list.compose_gzip(node, head, tail.as_bytes())
     } else {
         tokio::task::spawn_blocking(move || list.compose_gzip(node, head, tail.as_bytes()))

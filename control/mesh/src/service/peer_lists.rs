@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 use parking_lot::RwLock;
+use plexsphere_kernel::{Fault, Tx};
 use plexsphere_wire::DomainId;
 use tokio::sync::Mutex;
 
+use crate::model::endpoints::FallbackFill;
 use crate::model::peer_list::PeerList;
+use crate::store::listing;
+use crate::store::peers::Head;
 
 /// Domains whose list is kept.
 const MAX_DOMAINS: u64 = 10_000;
@@ -34,8 +38,27 @@ impl Slot {
         self.newest.read().clone()
     }
 
+    /// Reads the list of the head's version in the transaction that read the head: what changed since the newest one, or
+    /// everything where there is none. Keeps it.
+    pub(crate) async fn read(&self, tx: &mut Tx, head: &Head, fill: FallbackFill) -> Result<Arc<PeerList>, Fault> {
+        let rendered = match self.newest() {
+            Some(list) if list.mesh_version() >= head.mesh_version => return Ok(list),
+            Some(list) => {
+                let changes = listing::changed(tx, head.domain, list.mesh_version(), fill).await?;
+                list.next(head.mesh_version, changes)
+            }
+            None => PeerList::render(head.mesh_version, listing::list(tx, head.domain, fill).await?),
+        };
+        let list = Arc::new(rendered.map_err(|error| {
+            tracing::error!(%error, "a peer has no json form");
+            Fault::Invariant("a peer has a json form")
+        })?);
+        self.keep(&list);
+        Ok(list)
+    }
+
     /// Keeps a list unless a newer one is there.
-    pub(crate) fn keep(&self, list: &Arc<PeerList>) {
+    fn keep(&self, list: &Arc<PeerList>) {
         let mut newest = self.newest.write();
         if newest.as_ref().is_none_or(|kept| kept.mesh_version() < list.mesh_version()) {
             *newest = Some(Arc::clone(list));

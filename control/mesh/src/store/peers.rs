@@ -3,10 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use plexsphere_kernel::database::violated_constraint;
-use plexsphere_kernel::seams::{Join, LeaveReason, PeerView, ReachabilityPolicy};
+use plexsphere_kernel::seams::{Join, LeaveReason, ReachabilityPolicy};
 use plexsphere_kernel::{Database, Fault, Tx};
 use plexsphere_wire::{DomainId, NodeId, PeerId, Timestamp};
 use sqlx::PgExecutor;
@@ -84,36 +82,6 @@ pub(crate) const FOREIGN_EPOCH: &str =
 /// The wrap key's version of some seed that is none of these.
 pub(crate) async fn foreign_epoch(db: &Database, held: &[i32]) -> Result<Option<i32>, Fault> {
     Ok(sqlx::query_scalar(FOREIGN_EPOCH).bind(held).fetch_optional(db.pool()).await?)
-}
-
-pub(crate) const OTHERS: &str = "
-    SELECT node_id, mesh_ip, public_key FROM mesh.peers
-    WHERE domain_id = $1 AND deregistered_at IS NULL AND node_id <> $2 ORDER BY node_id";
-
-/// Every other live Peer of the Domain, by Node id.
-pub(crate) async fn others(tx: &mut Tx, domain: DomainId, own: NodeId) -> Result<Vec<PeerView>, Fault> {
-    let rows: Vec<(Uuid, IpAddr, Vec<u8>)> =
-        sqlx::query_as(OTHERS).bind(domain.uuid()).bind(own.uuid()).fetch_all(&mut **tx).await?;
-    Ok(rows.into_iter().map(view).collect())
-}
-
-pub(crate) const LIST: &str = "
-    SELECT node_id, mesh_ip, public_key FROM mesh.peers
-    WHERE domain_id = $1 AND deregistered_at IS NULL ORDER BY node_id";
-
-/// Every live Peer of the Domain, by Node id.
-pub(crate) async fn list(tx: &mut Tx, domain: DomainId) -> Result<Vec<PeerView>, Fault> {
-    let rows: Vec<(Uuid, IpAddr, Vec<u8>)> = sqlx::query_as(LIST).bind(domain.uuid()).fetch_all(&mut **tx).await?;
-    Ok(rows.into_iter().map(view).collect())
-}
-
-fn view((node, mesh_ip, public_key): (Uuid, IpAddr, Vec<u8>)) -> PeerView {
-    peer_view(NodeId::from_uuid(node), mesh_ip, &public_key)
-}
-
-/// A Peer as others program it. Nothing is known of where it can be reached until endpoints are reported.
-pub(crate) fn peer_view(node_id: NodeId, mesh_ip: IpAddr, public_key: &[u8]) -> PeerView {
-    PeerView { node_id, mesh_ip: mesh_ip.to_string(), public_key: STANDARD.encode(public_key), fallback_endpoint: None }
 }
 
 pub(crate) const DOMAIN_OF: &str = "SELECT domain_id FROM mesh.peers WHERE node_id = $1 AND deregistered_at IS NULL";

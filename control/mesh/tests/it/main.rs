@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test reports by failing")]
 
 mod addresses;
+mod endpoints;
 mod heads;
 mod heartbeats;
+mod lists;
 mod membership;
 mod pull;
 mod reachability;

@@ -220,7 +220,8 @@ impl AuditLog for Callers {
     }
 }
 
-async fn call(world: &World, path: &str, bearer: &str) -> (u16, Option<String>, Vec<u8>) {
+/// Gates before which the callers of [`Callers`] stand.
+pub(crate) fn gates(world: &World) -> Arc<Gates> {
     let now = world.clock.now();
     let place = NodePlace {
         node: NodeId::mint(now),
@@ -229,20 +230,23 @@ async fn call(world: &World, path: &str, bearer: &str) -> (u16, Option<String>, 
         resource: ResourceId::mint(now),
     };
     let callers = Arc::new(Callers(place));
-    let gates = Arc::new(Gates {
+    Arc::new(Gates {
         authenticator: callers.clone(),
         authorizer: callers.clone(),
         audit: callers,
         clock: world.clock.clone(),
         throttle: Throttle::new(1, 1_000),
         origins: AllowedOrigins::default(),
-    });
+    })
+}
+
+async fn call(world: &World, path: &str, bearer: &str) -> (u16, Option<String>, Vec<u8>) {
     let request = http::Request::get(path)
         .header("authorization", format!("Bearer {bearer}"))
         .header("accept-encoding", "gzip")
         .body(axum::body::Body::empty())
         .unwrap();
-    let response = watched(world.mesh.operations(), &gates).oneshot(request).await.unwrap();
+    let response = watched(world.mesh.operations(), &gates(world)).oneshot(request).await.unwrap();
     let coding = response.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned());
     let status = response.status().as_u16();
     let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
@@ -294,7 +298,7 @@ async fn only_a_pull_of_the_nodes_own_settles_what_it_missed() {
 }
 
 /// The operations as they are served, each answer compared with the document they make.
-fn watched(operations: Vec<Operation>, gates: &Arc<Gates>) -> axum::Router {
+pub(crate) fn watched(operations: Vec<Operation>, gates: &Arc<Gates>) -> axum::Router {
     let document = plexsphere_api::document(&operations.iter().collect::<Vec<_>>(), "test");
     Answers::of(document).guard(serve(operations, gates))
 }

@@ -44,7 +44,7 @@ async fn a_domains_own_thresholds_count() {
     let policy =
         ReachabilityPolicy { heartbeat_interval: second, stale_after: second * 3, unreachable_after: second * 5 };
     let mut tx = world.database.begin().await.unwrap();
-    world.members.set_policy(&mut tx, world.domain, policy).await.unwrap();
+    world.members.set_policy(&mut tx, world.domain, policy, "100.64.0.0/10".parse().unwrap()).await.unwrap();
     tx.commit().await.unwrap();
     world.accept(vec![world.beat(node)]).await;
     for (wait, state) in

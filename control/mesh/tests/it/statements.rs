@@ -37,7 +37,11 @@ async fn the_peer_list_and_the_search_for_an_address_walk_an_index() {
         )
         INSERT INTO mesh.allocations (domain_id, ip, node_id, allocated_at) SELECT id, ip, id, now() FROM host";
     sqlx::query(fill).execute(&pool).await.unwrap();
-    for vacuum in ["VACUUM ANALYZE mesh.peers", "VACUUM ANALYZE mesh.allocations"] {
+    let endpoints = "
+        INSERT INTO mesh.endpoints (peer_id, host, port, nat_type, reported_at, accepted_at, stale_after)
+        SELECT peer_id, '192.0.2.1', 1, 'unknown', now(), now(), now() + interval '1 hour' FROM mesh.peers";
+    sqlx::query(endpoints).execute(&pool).await.unwrap();
+    for vacuum in ["VACUUM ANALYZE mesh.peers", "VACUUM ANALYZE mesh.allocations", "VACUUM ANALYZE mesh.endpoints"] {
         sqlx::raw_sql(vacuum).execute(&pool).await.unwrap();
     }
     let explain = async |part: &str| {
@@ -48,8 +52,12 @@ async fn the_peer_list_and_the_search_for_an_address_walk_an_index() {
         let rows = sqlx::raw_sql(sql).fetch_all(&pool).await.unwrap();
         rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n")
     };
-    let list = explain("WHERE domain_id = $1 AND deregistered_at IS NULL ORDER BY node_id").await;
+    let list = explain("AND p.deregistered_at IS NULL ORDER BY p.node_id").await;
     assert!(list.contains("Index Only Scan using peers_live_list") && !list.contains("Sort"), "{list}");
+    let changed = explain("p.changed_version > $2").await;
+    assert!(changed.contains("peers_changed") && !changed.contains("Seq Scan"), "{changed}");
+    let sweep = explain("e.stale_after <= $1").await;
+    assert!(sweep.contains("Index Scan using endpoints_due") && !sweep.contains("Seq Scan"), "{sweep}");
     let search = explain("AS free").await;
     assert!(search.contains("allocations_pkey") && !search.contains("Seq Scan"), "{search}");
     let head = explain("SELECT p.domain_id, d.mesh_version").await;

@@ -3,9 +3,11 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
+use plexsphere_kernel::audit::CaveatNames;
 use plexsphere_kernel::seams::{Join, JoinRefusal, Joined, LeaveReason, MeshMembership};
-use plexsphere_kernel::{Changes, Clock, Database, KekRing, MIGRATOR};
+use plexsphere_kernel::{AuditLog, AuditRecord, Changes, Clock, Database, Fault, KekRing, MIGRATOR, Tx};
 use plexsphere_mesh::{Blocks, Mesh, MeshConfig, MeshParts, Puller};
 use plexsphere_testkit::TestDatabase;
 use plexsphere_wire::heartbeat::{Heartbeat, HeartbeatBatch, HeartbeatVerdict};
@@ -29,24 +31,47 @@ impl Clock for TestClock {
     }
 }
 
+/// The rows that were handed over, with the names of their caveats.
+#[derive(Default)]
+pub(crate) struct Rows(Mutex<Vec<(AuditRecord, CaveatNames)>>);
+
+impl Rows {
+    pub(crate) fn take(&self) -> Vec<(AuditRecord, CaveatNames)> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+#[async_trait]
+impl AuditLog for Rows {
+    async fn record(&self, _: &mut Tx, record: AuditRecord) -> Result<(), Fault> {
+        self.record_decision(record, CaveatNames::default()).await
+    }
+
+    async fn record_decision(&self, record: AuditRecord, caveats: CaveatNames) -> Result<(), Fault> {
+        self.0.lock().push((record, caveats));
+        Ok(())
+    }
+}
+
 pub(crate) struct World {
     pub(crate) db: TestDatabase,
     pub(crate) database: Database,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) keks: Arc<KekRing>,
     pub(crate) changes: Arc<Changes>,
+    pub(crate) audit: Arc<Rows>,
     pub(crate) mesh: Mesh,
     pub(crate) members: Arc<dyn MeshMembership>,
     pub(crate) domain: DomainId,
     pub(crate) project: ProjectId,
 }
 
+const MIGRATIONS: [&str; 5] = ["kernel", "kernel changes", "mesh", "mesh changes", "endpoints"];
+
 /// The kernel's and the mesh's migrations alone: this context stands without the tables of any other.
 pub(crate) fn migrator() -> &'static Migrator {
     static OWN: LazyLock<Migrator> = LazyLock::new(|| {
-        let own = MIGRATOR.iter().filter(|migration| {
-            ["kernel", "mesh", "kernel changes", "mesh changes"].contains(&migration.description.as_ref())
-        });
+        let own = MIGRATOR.iter().filter(|migration| MIGRATIONS.contains(&migration.description.as_ref()));
         Migrator::with_migrations(own.cloned().collect())
     });
     &OWN
@@ -69,11 +94,13 @@ pub(crate) fn world_on(db: TestDatabase, database: Database, blocks: Blocks) -> 
     let clock = Arc::new(TestClock(Mutex::new(now)));
     let keks = Arc::new(KekRing::parse(&KekRing::generate()).unwrap());
     let changes = Changes::new();
+    let audit = Arc::new(Rows::default());
     let parts = MeshParts {
         db: database.clone(),
         clock: clock.clone(),
         keks: Arc::clone(&keks),
         changes: Arc::clone(&changes),
+        audit: Arc::clone(&audit) as Arc<dyn AuditLog>,
         blocks,
     };
     let mesh = Mesh::new(MeshConfig::new(DEPLOYMENT), parts);
@@ -84,6 +111,7 @@ pub(crate) fn world_on(db: TestDatabase, database: Database, blocks: Blocks) -> 
         clock,
         keks,
         changes,
+        audit,
         mesh,
         members,
         domain: DomainId::mint(now),
@@ -128,6 +156,28 @@ impl World {
         let mut tx = self.database.begin().await.unwrap();
         self.members.leave(&mut tx, node, LeaveReason::Operator, self.clock.now()).await.unwrap();
         tx.commit().await.unwrap();
+    }
+
+    /// Waits until as many sessions of the test's database wait for a lock.
+    pub(crate) async fn waiting_for_locks(&self, sessions: i64) {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        plexsphere_testkit::eventually!(
+            sqlx::query_scalar::<_, i64>(waiting).fetch_one(&self.db.pool()).await.unwrap() >= sessions,
+            "{sessions} sessions wait for a lock"
+        );
+    }
+
+    /// A mesh beside the other over the same database, as another replica has it.
+    pub(crate) fn replica(&self, config: MeshConfig) -> Mesh {
+        let parts = MeshParts {
+            db: self.database.clone(),
+            clock: self.clock.clone(),
+            keks: Arc::clone(&self.keks),
+            audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
+            blocks: Blocks::default(),
+        };
+        Mesh::new(config, parts)
     }
 
     /// Wire type or internal name, and payload, of every outbox row so far.

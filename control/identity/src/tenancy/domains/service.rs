@@ -59,7 +59,7 @@ impl Domains {
         let mut tx = self.db.begin().await?;
         store::insert(&mut tx, domain).await?;
         self.signing.ensure(&mut tx, domain.id, actor.now).await?;
-        self.mesh.set_policy(&mut tx, domain.id, domain.reachability).await?;
+        self.mesh.set_policy(&mut tx, domain.id, domain.reachability, domain.mesh_cidr).await?;
         directory::mark_domain(&mut tx, domain.id).await?;
         self.tuples.write(&mut tx, Some(domain.id), &edges::domain(domain.id, &actor.subject)).await?;
         self.tuples.write(&mut tx, None, &[edges::tenant(domain.id)]).await?;
@@ -119,10 +119,8 @@ impl Domains {
         }
         store::update(tx, after).await?;
         let retimed = before.reachability != after.reachability;
-        if retimed {
-            self.mesh.set_policy(tx, id, after.reachability).await?;
-        }
         if moved || retimed {
+            self.mesh.set_policy(tx, id, after.reachability, after.mesh_cidr).await?;
             self.mesh.request_reconcile(tx, id, actor.now).await?;
         }
         let payload = json!({

@@ -1,5 +1,7 @@
 //! One gzip member out of deflated pieces (RFC 1951, RFC 1952).
 
+use std::sync::LazyLock;
+
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
 /// Magic, deflate, no flags, no time, no hints, unknown system.
@@ -11,6 +13,9 @@ const FINAL_BLOCK: [u8; 2] = [0x03, 0x00];
 pub(crate) const SHARED: Compression = Compression::new(6);
 /// For pieces of one answer.
 const OWN: Compression = Compression::new(1);
+
+/// What stands between two pieces that are shared.
+pub(crate) static COMMA: LazyLock<Deflated> = LazyLock::new(|| Deflated::new(b",", OWN));
 
 /// A piece of text as deflate blocks that refer to nothing before them and end on a byte boundary.
 #[derive(Debug)]

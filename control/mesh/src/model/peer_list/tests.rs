@@ -1,7 +1,9 @@
 use std::io::Read as _;
 
 use plexsphere_wire::Timestamp;
+use proptest::prelude::*;
 
+use super::gzip::Deflated;
 use super::*;
 
 fn peers(count: usize) -> Vec<PeerView> {
@@ -25,22 +27,113 @@ fn gunzip(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A reading of the list that nothing is shared with.
+fn plain(peers: &[PeerView], own: NodeId) -> String {
+    let others: Vec<&PeerView> = peers.iter().filter(|peer| peer.node_id != own).collect();
+    format!("{{\"peers\":{}}}", serde_json::to_string(&others).unwrap())
+}
+
+fn compose(list: &PeerList, own: NodeId) -> String {
+    let composed = list.compose(own, b"{\"peers\":[", b"]}");
+    let packed = list.compose_gzip(own, b"{\"peers\":[", b"]}");
+    assert_eq!(gunzip(&packed), composed);
+    String::from_utf8(composed).unwrap()
+}
+
 #[test]
 fn both_codings_hold_the_list_without_oneself() {
-    for count in [0, 1, 2, CHUNK_PEERS - 1, CHUNK_PEERS, CHUNK_PEERS + 1, 2 * CHUNK_PEERS + 1, 1_000] {
+    for count in [0, 1, 2, 3, 40, 600] {
         let peers = peers(count);
-        let list = PeerList::render(7, &peers).unwrap();
+        let list = PeerList::render(7, peers.clone()).unwrap();
         assert_eq!(list.mesh_version(), 7);
         let stranger = NodeId::mint(Timestamp::from_unix_seconds(1));
-        let chosen = [0, 1, CHUNK_PEERS - 1, CHUNK_PEERS, count.saturating_sub(2), count.saturating_sub(1)];
-        let nodes = chosen.iter().filter_map(|index| peers.get(*index)).map(|peer| peer.node_id);
-        for own in nodes.chain([stranger]) {
-            let others: Vec<&PeerView> = peers.iter().filter(|peer| peer.node_id != own).collect();
-            let expected = format!("{{\"peers\":{}}}", serde_json::to_string(&others).unwrap());
-            let plain = list.compose(own, b"{\"peers\":[", b"]}");
-            assert_eq!(String::from_utf8(plain).unwrap(), expected);
-            let packed = list.compose_gzip(own, b"{\"peers\":[", b"]}");
-            assert_eq!(String::from_utf8(gunzip(&packed)).unwrap(), expected, "{count} peers");
+        for own in peers.iter().map(|peer| peer.node_id).chain([stranger]) {
+            assert_eq!(compose(&list, own), plain(&peers, own), "{count} peers");
+        }
+        assert_eq!(list.len(), plain(&peers, stranger).len() - "{\"peers\":[]}".len());
+    }
+}
+
+#[test]
+fn one_change_leaves_all_chunks_but_its_own_as_they_are() {
+    let mut peers = peers(2_000);
+    let list = PeerList::render(1, peers.clone()).unwrap();
+    compose(&list, peers[0].node_id);
+    compose(&list, peers[1_999].node_id);
+    assert!(list.chunks.len() > 4 && list.uncompressed() == 0);
+    peers[1_000].fallback_endpoint = Some("198.51.100.7:9".to_owned());
+    let change = PeerChange { node: peers[1_000].node_id, view: Some(peers[1_000].clone()) };
+    let next = list.next(2, vec![change]).unwrap();
+    let changed = list.chunks.iter().zip(&next.chunks).filter(|(before, after)| !Arc::ptr_eq(before, after)).count();
+    assert_eq!((changed, next.uncompressed(), next.chunks.len()), (1, 1, list.chunks.len()));
+    assert_eq!(compose(&next, peers[7].node_id), plain(&peers, peers[7].node_id));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join { begins: bool, place: u64 },
+    Leave(prop::sample::Index),
+    Change(prop::sample::Index, u16),
+}
+
+/// A Node somewhere among the others, at a border or not.
+fn joining(begins: bool, place: u64) -> PeerView {
+    let id = u128::from(place) << 64 | 0x8000_0000_0000_0000 | u128::from(u8::from(!begins));
+    PeerView {
+        node_id: NodeId::from_uuid(uuid::Uuid::from_u128(id)),
+        mesh_ip: place.to_string(),
+        public_key: String::new(),
+        fallback_endpoint: None,
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (prop::bool::weighted(0.3), 0u64..200).prop_map(|(begins, place)| Step::Join { begins, place }),
+        3 => any::<prop::sample::Index>().prop_map(Step::Leave),
+        3 => any::<(prop::sample::Index, u16)>().prop_map(|(peer, port)| Step::Change(peer, port)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_history_of_changes_reads_as_a_list_made_at_once(
+        versions in proptest::collection::vec(proptest::collection::vec(step(), 1..12), 1..24)
+    ) {
+        let mut peers: BTreeMap<NodeId, PeerView> = BTreeMap::new();
+        let mut list = PeerList::render(0, Vec::new()).unwrap();
+        for (version, steps) in (1..).zip(versions) {
+            let mut changes = Vec::new();
+            for step in steps {
+                let chosen = |index: prop::sample::Index| {
+                    (!peers.is_empty()).then(|| peers.values().nth(index.index(peers.len())).cloned()).flatten()
+                };
+                let (node, view) = match step {
+                    Step::Join { begins, place } => {
+                        let view = joining(begins, place);
+                        (view.node_id, Some(view))
+                    }
+                    Step::Leave(index) => match chosen(index) {
+                        Some(view) => (view.node_id, None),
+                        None => continue,
+                    },
+                    Step::Change(index, port) => match chosen(index) {
+                        Some(view) => (view.node_id, Some(PeerView { fallback_endpoint: Some(port.to_string()), ..view })),
+                        None => continue,
+                    },
+                };
+                changes.push(PeerChange { node, view: view.clone() });
+                match view {
+                    Some(view) => peers.insert(node, view),
+                    None => peers.remove(&node),
+                };
+            }
+            list = list.next(version, changes).unwrap();
+            let naive: Vec<PeerView> = peers.values().cloned().collect();
+            let own = naive.get(naive.len() / 2).map_or(joining(true, 999).node_id, |peer| peer.node_id);
+            prop_assert_eq!(compose(&list, own), plain(&naive, own));
+            let at_once = PeerList::render(version, naive).unwrap();
+            prop_assert_eq!(list.compose_gzip(own, b"[", b"]"), at_once.compose_gzip(own, b"[", b"]"));
         }
     }
 }
