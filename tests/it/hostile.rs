@@ -182,24 +182,32 @@ async fn foreign_and_revoked_nodes_and_spent_tokens_are_told_apart_exactly() {
     let (a, b) = (installation.enrol(&project, "a").await, installation.enrol(&project, "b").await);
     let url = installation.http_url(0);
     let client = client();
+    let now = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339).unwrap();
+    let report = json!({ "endpoint": "192.0.2.1:51820", "nat_type": "full_cone", "reported_at": now });
     let beat = json!({
-        "client_now": time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339).unwrap(),
+        "client_now": now,
         "binary_checksum": "ab".repeat(32), "binary_version": "1.0.0", "nat_summary": {},
     });
+    let told = |request: reqwest::RequestBuilder| async move {
+        let answer = send(request).await;
+        let (status, value) = (answer.status, answer.json());
+        (status, value["code"].as_str().unwrap_or("").to_owned())
+    };
     let post = |path: String, bearer: String, body: serde_json::Value| {
-        let request = client.post(format!("{url}{path}")).bearer_auth(bearer).json(&body);
-        async move {
-            let answer = send(request).await;
-            let (status, value) = (answer.status, answer.json());
-            (status, value["code"].as_str().unwrap_or("").to_owned())
-        }
+        told(client.post(format!("{url}{path}")).bearer_auth(bearer).json(&body))
+    };
+    let put = |node: &EnrolledNode, bearer: &str| {
+        told(client.put(format!("{url}/v1/nodes/{}/endpoint", node.node)).bearer_auth(bearer).json(&report))
     };
     let heartbeat = |node: &EnrolledNode| format!("/v1/nodes/{}/heartbeat", node.node);
     assert_eq!(post(heartbeat(&a), a.bearer.clone(), beat.clone()).await.0, 200);
     assert_eq!(post(heartbeat(&b), a.bearer.clone(), beat.clone()).await, (403, "node_id_mismatch".into()));
     let mut forged = a.bearer.clone();
     forged.replace_range(forged.len() - 4.., "AAAA");
-    assert_eq!(post(heartbeat(&a), forged, beat.clone()).await, (401, "nsk_invalid".into()));
+    assert_eq!(post(heartbeat(&a), forged.clone(), beat.clone()).await, (401, "nsk_invalid".into()));
+    assert_eq!(put(&a, &a.bearer).await.0, 200);
+    assert_eq!(put(&b, &a.bearer).await, (403, "node_id_mismatch".into()));
+    assert_eq!(put(&a, &forged).await, (401, "nsk_invalid".into()));
     let raw = a.answer["nsk"].as_str().unwrap().to_owned();
     assert_eq!(post(heartbeat(&a), raw, beat.clone()).await, (401, "unauthorized".into()));
     installation.call("DELETE", &format!("/v1/resources/{}", a.resource), None, 204).await;
@@ -212,6 +220,7 @@ async fn foreign_and_revoked_nodes_and_spent_tokens_are_told_apart_exactly() {
         let (status, code) = post(path, a.bearer.clone(), json!([])).await;
         assert_eq!((status, code.as_str()), (401, "nsk_revoked"), "{signal}");
     }
+    assert_eq!(put(&a, &a.bearer).await, (401, "nsk_revoked".into()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

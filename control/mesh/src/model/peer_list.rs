@@ -71,6 +71,18 @@ impl PeerList {
         Ok(Self { mesh_version, chunks })
     }
 
+    /// The same list with those chunks of another that are the same, which may be compressed already.
+    pub(crate) fn sharing(mut self, other: &Self) -> Self {
+        let mut theirs = other.chunks.iter().peekable();
+        for chunk in &mut self.chunks {
+            while theirs.next_if(|theirs| theirs.first() < chunk.first()).is_some() {}
+            if let Some(same) = theirs.next_if(|theirs| theirs.text() == chunk.text()) {
+                *chunk = Arc::clone(same);
+            }
+        }
+        self
+    }
+
     /// The version it was read at.
     pub(crate) const fn mesh_version(&self) -> i64 {
         self.mesh_version

@@ -178,11 +178,12 @@ impl NodeStates {
     async fn snapshot(&self, node: NodeId) -> Result<(Head, Arc<PeerList>, BlockTexts), ReadRefusal> {
         let arrival = self.heads.of(node, self.clock.now()).await?.ok_or(ReadRefusal::NotFound)?;
         let slot = self.lists.slot(arrival.domain);
-        let mut ready = slot.since(arrival.mesh_version);
+        let now = self.clock.now();
+        let mut ready = slot.since(arrival.mesh_version, now);
         let mut loading = None;
         if ready.is_none() {
             let turn = slot.loading.lock().await;
-            ready = slot.since(arrival.mesh_version);
+            ready = slot.since(arrival.mesh_version, now);
             // The turn is kept by who has to read.
             loading = ready.is_none().then_some(turn);
         }
@@ -193,7 +194,7 @@ impl NodeStates {
         let head = peers::head(&mut *tx, node).await?.ok_or(ReadRefusal::NotFound)?;
         let list = match ready {
             Some(list) => list,
-            None => slot.read(&mut tx, &head, self.fill).await?,
+            None => slot.read(&mut tx, &head, (self.fill, now)).await?,
         };
         drop(loading);
         let texts = self.blocks.read(&mut tx, node).await?;

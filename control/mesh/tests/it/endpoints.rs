@@ -17,11 +17,15 @@ use crate::world::{DEPLOYMENT, World, world};
 type Answer = (u16, Value);
 
 async fn send(world: &World, node: NodeId, body: Vec<u8>, encoding: Option<&str>) -> Answer {
-    let mut request = http::Request::put(format!("/v1/nodes/{node}/endpoint"))
-        .header("authorization", format!("Bearer nsk_{node}"))
-        .header("content-type", "application/json");
-    if let Some(encoding) = encoding {
-        request = request.header("content-encoding", encoding);
+    let headers = [("content-type", Some("application/json")), ("content-encoding", encoding)];
+    send_with(world, node, body, &headers).await
+}
+
+async fn send_with(world: &World, node: NodeId, body: Vec<u8>, headers: &[(&str, Option<&str>)]) -> Answer {
+    let mut request =
+        http::Request::put(format!("/v1/nodes/{node}/endpoint")).header("authorization", format!("Bearer nsk_{node}"));
+    for (name, value) in headers.iter().filter_map(|(name, value)| value.map(|value| (*name, value))) {
+        request = request.header(name, value);
     }
     let request = request.body(axum::body::Body::from(body)).unwrap();
     let response = watched(world.mesh.operations(), &gates(world)).oneshot(request).await.unwrap();
@@ -226,6 +230,8 @@ async fn a_body_is_measured_inflated_and_before_it_is_decoded() {
     let cut = gzip(&good);
     let cut = cut[..cut.len() - 4].to_vec();
     assert_eq!(send(&world, a, cut, Some("gzip")).await, refused(400, "malformed_endpoint_request"));
+    let text = [("content-type", Some("text/plain"))];
+    assert_eq!(send_with(&world, a, good, &text).await, refused(415, "unsupported_media_type"));
 }
 
 #[tokio::test]

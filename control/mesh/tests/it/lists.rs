@@ -115,3 +115,20 @@ async fn one_change_among_ten_thousand_peers_reads_its_own_rows_alone() {
     world.leave(other).await;
     assert_eq!(peers().await, 9_999);
 }
+
+/// A standby that took over may lack what a replica has read, and count the same versions with other content.
+#[tokio::test]
+async fn a_list_is_read_whole_again_after_ten_minutes_whatever_the_versions_say() {
+    let world = world().await;
+    let (node, other) = (world.join().await, world.join().await);
+    assert!(world.pull(node).await.contains("100.64.0.2"));
+    let rewrite = "UPDATE mesh.peers SET mesh_ip = '100.64.7.7' WHERE node_id = $1";
+    sqlx::query(rewrite).bind(other.uuid()).execute(&world.db.pool()).await.unwrap();
+    sqlx::query("UPDATE mesh.domains SET mesh_version = 1").execute(&world.db.pool()).await.unwrap();
+    world.clock.advance(599);
+    assert!(world.pull(node).await.contains("100.64.0.2"));
+    world.clock.advance(1);
+    assert!(world.pull(node).await.contains("100.64.7.7"));
+    world.leave(other).await;
+    assert!(!world.pull(node).await.contains(&other.to_string()));
+}

@@ -67,6 +67,9 @@ fn one_change_leaves_all_chunks_but_its_own_as_they_are() {
     let changed = list.chunks.iter().zip(&next.chunks).filter(|(before, after)| !Arc::ptr_eq(before, after)).count();
     assert_eq!((changed, next.uncompressed(), next.chunks.len()), (1, 1, list.chunks.len()));
     assert_eq!(compose(&next, peers[7].node_id), plain(&peers, peers[7].node_id));
+    let anew = PeerList::render(3, peers.clone()).unwrap().sharing(&list);
+    assert_eq!((anew.uncompressed(), anew.mesh_version()), (1, 3));
+    assert_eq!(compose(&anew, peers[7].node_id), plain(&peers, peers[7].node_id));
 }
 
 #[derive(Clone, Debug)]
