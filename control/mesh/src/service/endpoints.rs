@@ -10,11 +10,13 @@ use plexsphere_kernel::http::Call;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::principal::NodePlace;
 use plexsphere_kernel::tasks::{Progress, Schedule, Task, TaskKind};
-use plexsphere_kernel::{AuditLog, AuditRecord, Clock, Database, Fault, ObjectRef, Outbox, Outcome};
-use plexsphere_wire::{Code, DenialReason, DomainId, PeerId, Problem};
+use plexsphere_kernel::{AuditLog, AuditRecord, Clock, Database, Fault, ObjectRef, Outbox, Outcome, Subject};
+use plexsphere_wire::{Code, DenialReason, PeerId, Problem, Timestamp};
 
 use crate::events;
-use crate::model::endpoints::{Effect, Endpoint, EndpointError, FallbackFill, MAX_SKEW, Observation, Report, effect};
+use crate::model::endpoints::{
+    Effect, Endpoint, EndpointError, FallbackFill, MAX_SKEW, NatType, Observation, Report, effect,
+};
 use crate::store::domains;
 use crate::store::endpoints::{self, Freshness, Kept};
 
@@ -49,17 +51,7 @@ pub(crate) enum EndpointRefusal {
 }
 
 impl EndpointRefusal {
-    const fn code(&self) -> Option<Code> {
-        match self {
-            Self::Skew | Self::Expired => Some(Code::EndpointClockSkew),
-            Self::Unparseable(_) => Some(Code::EndpointUnparseable),
-            Self::PeerNotFound => Some(Code::EndpointPeerNotFound),
-            Self::PeerGone => Some(Code::EndpointPeerGone),
-            Self::Fault(_) => None,
-        }
-    }
-
-    /// The reason in the audit log, for refusals that have one there.
+    /// The reason in the audit log, for refusals that have one there. All of these have one code.
     const fn audited_reason(&self) -> Option<&'static str> {
         match self {
             Self::Skew => Some("reported_at_outside_max_endpoint_skew_window"),
@@ -71,10 +63,13 @@ impl EndpointRefusal {
 
 impl From<EndpointRefusal> for Problem {
     fn from(refusal: EndpointRefusal) -> Self {
-        match (refusal.code(), refusal) {
-            (_, EndpointRefusal::Fault(fault)) => fault.into(),
-            (Some(code), refusal) => Problem::new(code, format!("The report is refused: {refusal}.")),
-            (None, _) => Problem::internal(),
+        let detail = format!("The report is refused: {refusal}.");
+        match refusal {
+            EndpointRefusal::Skew | EndpointRefusal::Expired => Problem::new(Code::EndpointClockSkew, detail),
+            EndpointRefusal::Unparseable(_) => Problem::new(Code::EndpointUnparseable, detail),
+            EndpointRefusal::PeerNotFound => Problem::new(Code::EndpointPeerNotFound, detail),
+            EndpointRefusal::PeerGone => Problem::new(Code::EndpointPeerGone, detail),
+            EndpointRefusal::Fault(fault) => fault.into(),
         }
     }
 }
@@ -85,9 +80,9 @@ pub(crate) struct Told {
     /// `host:port`.
     pub(crate) endpoint: String,
     /// Behind what.
-    pub(crate) nat_type: crate::model::endpoints::NatType,
+    pub(crate) nat_type: NatType,
     /// When the Node saw it.
-    pub(crate) reported_at: plexsphere_wire::Timestamp,
+    pub(crate) reported_at: Timestamp,
 }
 
 /// Takes reports of endpoints.
@@ -179,9 +174,8 @@ impl Endpoints {
 
     /// Audits a refusal that has a reason there, at most once per Node, code and minute, and hands it back.
     async fn refused(&self, call: &Call, place: &NodePlace, refusal: EndpointRefusal) -> EndpointRefusal {
-        let (Some(reason), Some(code)) = (refusal.audited_reason(), refusal.code()) else { return refusal };
-        let source = format!("{}|{}", place.node, code.as_str());
-        if self.refusal_rows.admit(&source, call.now).is_err() {
+        let Some(reason) = refusal.audited_reason() else { return refusal };
+        if self.refusal_rows.admit(&place.node.to_string(), call.now).is_err() {
             return refusal;
         }
         let outcome = Outcome::Denied(DenialReason::CaveatViolation);
@@ -201,7 +195,7 @@ fn judged(kept: Option<&Kept>, report: &Report) -> Effect {
 fn record(call: &Call, place: &NodePlace) -> AuditRecord {
     AuditRecord {
         domain: Some(place.domain),
-        subject: plexsphere_kernel::Subject::Node(place.node),
+        subject: Subject::Node(place.node),
         relation: ACTION.to_owned(),
         object: ObjectRef::node(place.node),
         outcome: Outcome::Granted,
@@ -212,6 +206,8 @@ fn record(call: &Call, place: &NodePlace) -> AuditRecord {
 }
 
 /// Marks endpoints that were not reported again in time, and tells the others.
+///
+/// Lists know staleness by the mark alone, so that one version reads the same whenever it is read.
 pub struct PeerEndpointSweeper {
     pub(crate) db: Database,
     pub(crate) clock: Arc<dyn Clock>,
@@ -233,14 +229,15 @@ impl Task for PeerEndpointSweeper {
         let now = self.clock.now();
         let mut tx = self.db.begin().await?;
         let lapsed = endpoints::sweep(&mut tx, now, SWEEP_ENDPOINTS).await?;
-        for of_domain in lapsed.chunk_by(|a, b| a.domain == b.domain) {
-            let Some(domain): Option<DomainId> = of_domain.first().map(|lapsed| lapsed.domain) else { continue };
+        for of_domain in lapsed.chunk_by(|one, next| one.domain == next.domain) {
             let peers: Vec<PeerId> = of_domain.iter().map(|lapsed| lapsed.peer).collect();
-            domains::bump(&mut tx, domain, &peers, now).await?;
-            for lapsed in of_domain {
-                let tombstone = events::peer_endpoint_changed(domain, lapsed.node, &lapsed.observation, self.fill);
-                Outbox.append(&mut tx, tombstone, now).await?;
+            if let Some(first) = of_domain.first() {
+                domains::bump(&mut tx, first.domain, &peers, now).await?;
             }
+        }
+        for lapsed in &lapsed {
+            let tombstone = events::peer_endpoint_changed(lapsed.domain, lapsed.node, &lapsed.observation, self.fill);
+            Outbox.append(&mut tx, tombstone, now).await?;
         }
         tx.commit().await?;
         let done = u64::try_from(lapsed.len()).unwrap_or(0);
