@@ -171,6 +171,7 @@ impl World {
     /// A mesh beside the other over the same database, as another replica has it.
     pub(crate) fn replica(&self, config: MeshConfig) -> Mesh {
         let parts = MeshParts {
+            changes: Changes::new(),
             db: self.database.clone(),
             clock: self.clock.clone(),
             keks: Arc::clone(&self.keks),
