@@ -245,6 +245,7 @@ impl Ground {
         let parts = MeshParts {
             db: self.db.clone(),
             clock: Arc::clone(&self.clock),
+            audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
             keks: Arc::clone(&self.keks),
             blocks: Blocks::default(),
         };

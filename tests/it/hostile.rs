@@ -6,6 +6,7 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -14,6 +15,7 @@ use crate::installation::{EnrolledNode, Installation, client};
 
 /// A route with a JSON body: where it is, the cap of its body, and the code of a body that does not decode.
 struct JsonRoute {
+    method: Method,
     path: String,
     cap: usize,
     malformed: &'static str,
@@ -27,6 +29,7 @@ struct JsonRoute {
 
 fn routes(project: &str, node: &EnrolledNode) -> Vec<JsonRoute> {
     let operator = |path: String, cap: usize| JsonRoute {
+        method: Method::POST,
         path,
         cap,
         malformed: "invalid_body",
@@ -53,6 +56,14 @@ fn routes(project: &str, node: &EnrolledNode) -> Vec<JsonRoute> {
             node: true,
             malformed: "malformed_heartbeat_request",
             ..operator(format!("/v1/nodes/{}/heartbeat", node.node), 8 << 10)
+        },
+        JsonRoute {
+            method: Method::PUT,
+            gzip: true,
+            node: true,
+            malformed: "invalid_report",
+            too_large: "payload_too_large",
+            ..operator(format!("/v1/nodes/{}/state/reports/key", node.node), 32 << 10)
         },
     ]
 }
@@ -149,7 +160,7 @@ async fn hostile_bodies_get_the_briefs_codes_and_change_nothing() {
         for attack in attacks(&route) {
             let bearer = if route.node { &node.bearer } else { &admin };
             let mut request = client
-                .post(format!("{}{}", installation.http_url(0), route.path))
+                .request(route.method.clone(), format!("{}{}", installation.http_url(0), route.path))
                 .bearer_auth(bearer)
                 .header("content-type", "application/json")
                 .body(attack.body);
@@ -166,9 +177,10 @@ async fn hostile_bodies_get_the_briefs_codes_and_change_nothing() {
                     .push(format!("{} {}: {status} {code}, expected {:?}", route.path, attack.name, attack.expected));
             }
         }
-        let wrong = send(client.put(format!("{}{}", installation.http_url(0), route.path))).await;
+        let other = if route.method == Method::PUT { Method::POST } else { Method::PUT };
+        let wrong = send(client.request(other, format!("{}{}", installation.http_url(0), route.path))).await;
         if wrong.status != 405 || !wrong.headers.contains_key("allow") {
-            failures.push(format!("{} PUT: {}", route.path, wrong.status));
+            failures.push(format!("{} by another method: {}", route.path, wrong.status));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));

@@ -4,6 +4,7 @@ use plexsphere_kernel::seams::{LeaveReason, PeerView};
 use plexsphere_kernel::{Event, EventAudience};
 use plexsphere_wire::envelope::EventType;
 use plexsphere_wire::{DomainId, NodeId, Timestamp};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::model::reachability::ReachabilityState;
@@ -42,6 +43,28 @@ pub(crate) fn peers_deregistered(domain: DomainId, nodes: &[NodeId], reason: Lea
         audience: EventAudience::Domain(EventType::PeerDeregistered),
         payload: json!({ "peers": peers }),
     }
+}
+
+/// Entries of a Node that the platform writes have changed: the Node pulls. Values never travel.
+pub(crate) fn node_state_updated(domain: DomainId, node: NodeId, revision: i64, changed: &[EntryChange]) -> Event {
+    Event {
+        domain: Some(domain),
+        context: CONTEXT,
+        name: "NodeStateUpdated",
+        audience: EventAudience::Node(EventType::NodeStateUpdated, node),
+        payload: json!({ "node_id": node, "revision": revision, "changed": changed }),
+    }
+}
+
+/// One entry of a `node_state_updated`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct EntryChange {
+    /// `metadata` or `data`.
+    pub(crate) kind: String,
+    /// The entry's key.
+    pub(crate) key: String,
+    /// `put` or `delete`.
+    pub(crate) op: &'static str,
 }
 
 /// A Node's reachability moved between two sweeps. Stays inside.

@@ -1,5 +1,6 @@
 //! The operations of the mesh and what they answer.
 
+pub(crate) mod entries;
 mod schemas;
 
 use std::sync::Arc;

@@ -3,7 +3,8 @@
 //!
 //! Language: a **Peer** is the mesh face of one Node; an **allocation** is one address of a Domain bound to one Node; the
 //! **mesh version** counts changes of a Domain's peer projection, a **Node version** changes of what one Node pulls
-//! besides; a **heartbeat** is the fact that drives **reachability**; a **pull** is the answer of `GetNodeState`.
+//! besides; a **state entry** is a value about a Node under a kind and a key; a **heartbeat** is the fact that drives
+//! **reachability**; a **pull** is the answer of `GetNodeState`.
 //!
 //! Invariants:
 //! - **I1** An address of a Domain has at most one holder, cooling addresses included, and is never a network or
@@ -14,10 +15,12 @@
 //! - **I5** Every member of a pull is always present; two pulls over one state are byte-equal.
 //! - **I6** A pull shows one state of the database; only its peer list may be another moment's, and never one from before
 //!   the pull. The list of a version is read and rendered once, and a pull waits for two readings at most.
-//! - **I7** No seed of a pre-shared key leaves this context, and none rests unsealed.
+//! - **I7** State entries of one kind have one writer: `metadata` and `data` the platform, `report` the Node. A report is
+//!   told to nobody and is no reason to reconcile; the next pull shows it.
+//! - **I8** No seed of a pre-shared key leaves this context, and none rests unsealed.
 //!
-//! Seams: offers [`plexsphere_kernel::seams::MeshMembership`], operations, tasks; needs [`PolicyBlock`],
-//! [`BridgeBlock`], [`ExecutionsBlock`] and [`SessionsBlock`] where those contexts exist.
+//! Seams: offers [`plexsphere_kernel::seams::MeshMembership`], [`plexsphere_kernel::seams::NodeStateWriter`], operations,
+//! tasks; needs [`PolicyBlock`], [`BridgeBlock`], [`ExecutionsBlock`] and [`SessionsBlock`] where those contexts exist.
 
 mod blocks;
 mod events;

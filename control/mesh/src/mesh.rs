@@ -6,12 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plexsphere_kernel::custody::SealedRows;
 use plexsphere_kernel::http::Operation;
-use plexsphere_kernel::seams::MeshMembership;
-use plexsphere_kernel::{Clock, Database, Fault, KekRing, Outbox, Tx};
+use plexsphere_kernel::seams::{MeshMembership, NodeStateWriter};
+use plexsphere_kernel::{AuditLog, Clock, Database, Fault, KekRing, Outbox, Tx};
 use plexsphere_wire::{NodeId, Timestamp};
 use uuid::Uuid;
 
 use crate::blocks::Blocks;
+use crate::service::entries::Entries;
 use crate::service::heartbeats::{HeartbeatResponder, Heartbeats};
 use crate::service::membership::Membership;
 use crate::service::node_state::NodeStates;
@@ -52,6 +53,8 @@ pub struct MeshParts {
     pub db: Database,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Where what the platform writes about Nodes is recorded.
+    pub audit: Arc<dyn AuditLog>,
     /// The wrap keys.
     pub keks: Arc<KekRing>,
     /// The contexts that have a part in a pull.
@@ -93,16 +96,28 @@ impl Mesh {
         })
     }
 
+    /// Writes entries that Nodes pull, for the contexts that know them.
+    #[must_use]
+    pub fn state_writer(&self) -> Arc<dyn NodeStateWriter> {
+        Arc::new(self.entries())
+    }
+
+    fn entries(&self) -> Entries {
+        Entries { db: self.parts.db.clone(), audit: Arc::clone(&self.parts.audit), outbox: Outbox }
+    }
+
     /// The sealed seeds, for the check of the wrap keys.
     #[must_use]
     pub fn sealed_rows(&self) -> Arc<dyn SealedRows> {
         Arc::new(SealedSeeds { db: self.parts.db.clone(), keks: Arc::clone(&self.parts.keks) })
     }
 
-    /// `GetNodeState` and `GetNodeReachability`.
+    /// The operations of this context.
     #[must_use]
     pub fn operations(&self) -> Vec<Operation> {
-        crate::http::operations(&self.states)
+        let mut operations = crate::http::operations(&self.states);
+        operations.extend(crate::http::entries::operations(&Arc::new(self.entries())));
+        operations
     }
 
     /// Reads of Nodes' states.
@@ -164,5 +179,5 @@ impl SealedRows for SealedSeeds {
 /// # Errors
 /// [`Fault`].
 pub async fn bump_nodes(tx: &mut Tx, nodes: &[NodeId], now: Timestamp) -> Result<(), Fault> {
-    peers::bump_nodes(tx, nodes, now).await
+    peers::bump_nodes(tx, nodes, now).await.map(drop)
 }

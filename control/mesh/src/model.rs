@@ -1,5 +1,7 @@
-//! The mesh's rules, without any I/O: which addresses are to be had, how reachability moves, how a peer list reads.
+//! The mesh's rules, without any I/O: which addresses are to be had, how reachability moves, how a
+//! peer list and the entries of a Node read.
 
 pub(crate) mod addresses;
+pub(crate) mod entries;
 pub(crate) mod peer_list;
 pub(crate) mod reachability;

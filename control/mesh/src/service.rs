@@ -1,5 +1,6 @@
 //! The use cases: one transaction each.
 
+pub(crate) mod entries;
 pub(crate) mod heartbeats;
 pub(crate) mod membership;
 pub(crate) mod node_state;

@@ -2,6 +2,7 @@
 
 pub(crate) mod allocations;
 pub(crate) mod domains;
+pub(crate) mod entries;
 pub(crate) mod peers;
 pub(crate) mod reachability;
 
@@ -20,6 +21,18 @@ pub const STATEMENTS: &[&str] = &[
     domains::SET_POLICY,
     domains::BUMP,
     domains::FORGET,
+    entries::READ,
+    entries::HOLDS,
+    entries::SHARE_PEER,
+    entries::TOUCH,
+    entries::PUT_REPORT,
+    entries::LOCK,
+    entries::DELETE_REPORT,
+    entries::LOCK_PEERS,
+    entries::PUT_MANY,
+    entries::DELETE_MANY,
+    entries::FORGET_VERSIONS,
+    entries::FORGET,
     peers::INSERT,
     peers::INSERT_EPOCH,
     peers::FOREIGN_EPOCH,

@@ -103,6 +103,9 @@ fn ids(operation: &str) -> Option<Ids> {
         "PostNodeHeartbeat" | "PostNodeMetrics" | "PostNodeLogs" | "PostNodeAudit" => {
             ids(&[("id", (401, "unauthorized"))], (401, "unauthorized"))
         }
+        "PutNodeStateReport" | "DeleteNodeStateReport" => {
+            ids(&[("id", (401, "unauthorized")), ("key", (401, "unauthorized"))], (401, "unauthorized"))
+        }
         "ListBootstrapTokens" | "IssueBootstrapToken" | "ListProjectResources" | "CreateResource" => {
             ids(&[("project_id", PROJECT)], DENIED)
         }
@@ -433,7 +436,7 @@ fn shapeless(operation: &str) -> (Answer, Answer) {
 
 /// Bodies of another type, size or shape, on objects that the caller has a right on where there are such.
 async fn bodies(attacker: &mut Attacker, operation: &Operation, admin: &str, own: &Own) {
-    if !operation.takes_object || operation.id == "PostNodeHeartbeat" {
+    if !operation.takes_object || operation.is_nodes_alone() {
         return;
     }
     let (method, project) = (&operation.method, &own.project);

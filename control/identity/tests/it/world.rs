@@ -147,6 +147,7 @@ async fn build(
         MeshParts {
             db: db.clone(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            audit: Arc::clone(&audit),
             keks: Arc::clone(&kek),
             blocks: Blocks::default(),
         },

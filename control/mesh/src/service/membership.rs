@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::events;
 use crate::model::addresses::AddressPlan;
 use crate::store::peers::{InsertRefusal, SealedSeed};
-use crate::store::{allocations, domains, peers, reachability};
+use crate::store::{allocations, domains, entries, peers, reachability};
 
 /// Peers named by one event; an envelope carries no more.
 const PEERS_PER_EVENT: usize = 100;
@@ -119,6 +119,7 @@ impl MeshMembership for Membership {
         peers::drop_epochs(tx, &peers).await?;
         allocations::cool(tx, domain, addresses, now.plus(self.cooldown)).await?;
         reachability::forget(tx, &nodes).await?;
+        entries::forget(tx, &nodes).await?;
         domains::bump(tx, domain, now).await?;
         for told in nodes.chunks(PEERS_PER_EVENT) {
             self.outbox.append(tx, events::peers_deregistered(domain, told, reason), now).await?;

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test reports by failing")]
 
 mod addresses;
+mod callers;
+mod entries;
+mod entries_model;
 mod heartbeats;
 mod membership;
 mod pull;
