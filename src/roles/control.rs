@@ -248,6 +248,7 @@ impl Ground {
             audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
             keks: Arc::clone(&self.keks),
             blocks: Blocks::default(),
+            handshakes: None,
         };
         Mesh::new(MeshConfig::new(self.deployment), parts)
     }

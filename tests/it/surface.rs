@@ -60,6 +60,7 @@ async fn every_described_operation_is_routed_and_nothing_internal_is_reachable()
         "GetDocs",
         "GetDocsAsset",
         "GetDomain",
+        "GetDomainMeshTopology",
         "GetHealth",
         "GetIdentity",
         "GetInvitation",

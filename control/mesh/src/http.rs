@@ -2,6 +2,7 @@
 
 pub(crate) mod entries;
 mod schemas;
+pub(crate) mod topology;
 
 use std::sync::Arc;
 

@@ -20,7 +20,8 @@
 //! - **I8** No seed of a pre-shared key leaves this context, and none rests unsealed.
 //!
 //! Seams: offers [`plexsphere_kernel::seams::MeshMembership`], [`plexsphere_kernel::seams::NodeStateWriter`], operations,
-//! tasks; needs [`PolicyBlock`], [`BridgeBlock`], [`ExecutionsBlock`] and [`SessionsBlock`] where those contexts exist.
+//! tasks; needs [`PolicyBlock`], [`BridgeBlock`], [`ExecutionsBlock`], [`SessionsBlock`] and [`EdgeHandshakes`] where those
+//! contexts exist.
 
 mod blocks;
 mod events;
@@ -37,4 +38,5 @@ pub use service::heartbeats::{ERROR_DATASTORE, ERROR_MALFORMED, HEADER_ERROR, He
 pub use service::membership::{Membership, psk_aad};
 pub use service::node_state::{NodeStates, Pull, Puller, ReadRefusal};
 pub use service::sweepers::{AllocationSweeper, ReachabilitySweeper};
+pub use service::topology::EdgeHandshakes;
 pub use store::STATEMENTS;

@@ -18,6 +18,7 @@ use crate::service::membership::Membership;
 use crate::service::node_state::NodeStates;
 use crate::service::served::ServedVersions;
 use crate::service::sweepers::{AllocationSweeper, ReachabilitySweeper};
+use crate::service::topology::{EdgeHandshakes, Topologies};
 use crate::store::peers;
 
 /// What the mesh can be told.
@@ -59,6 +60,8 @@ pub struct MeshParts {
     pub keks: Arc<KekRing>,
     /// The contexts that have a part in a pull.
     pub blocks: Blocks,
+    /// Who knows the handshakes between Nodes, where anybody does.
+    pub handshakes: Option<Arc<dyn EdgeHandshakes>>,
 }
 
 /// The mesh context.
@@ -102,6 +105,11 @@ impl Mesh {
         Arc::new(self.entries())
     }
 
+    fn topologies(&self) -> Topologies {
+        let MeshParts { db, clock, handshakes, .. } = self.parts.clone();
+        Topologies { db, clock, handshakes }
+    }
+
     fn entries(&self) -> Entries {
         Entries { db: self.parts.db.clone(), audit: Arc::clone(&self.parts.audit), outbox: Outbox }
     }
@@ -117,6 +125,7 @@ impl Mesh {
     pub fn operations(&self) -> Vec<Operation> {
         let mut operations = crate::http::operations(&self.states);
         operations.extend(crate::http::entries::operations(&Arc::new(self.entries())));
+        operations.extend(crate::http::topology::operations(self.topologies()));
         operations
     }
 

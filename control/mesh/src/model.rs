@@ -5,3 +5,4 @@ pub(crate) mod addresses;
 pub(crate) mod entries;
 pub(crate) mod peer_list;
 pub(crate) mod reachability;
+pub(crate) mod topology;

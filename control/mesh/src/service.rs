@@ -7,3 +7,4 @@ pub(crate) mod node_state;
 pub(crate) mod peer_lists;
 pub(crate) mod served;
 pub(crate) mod sweepers;
+pub(crate) mod topology;

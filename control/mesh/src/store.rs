@@ -5,6 +5,7 @@ pub(crate) mod domains;
 pub(crate) mod entries;
 pub(crate) mod peers;
 pub(crate) mod reachability;
+pub(crate) mod topology;
 
 /// Every statement of this crate, for the test that prepares them all.
 pub const STATEMENTS: &[&str] = &[
@@ -49,4 +50,5 @@ pub const STATEMENTS: &[&str] = &[
     reachability::BEAT,
     reachability::SERVED,
     reachability::SWEEP,
+    topology::READ,
 ];

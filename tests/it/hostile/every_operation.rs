@@ -99,6 +99,8 @@ fn ids(operation: &str) -> Option<Ids> {
         "GetPlatformAuditEntry" => ids(&[("seq", (400, "invalid_seq"))], NO_ENTRY),
         "GetProject" | "PatchProject" | "DeleteProject" => ids(&[("id", PROJECT)], DENIED),
         "GetNodeEvents" | "GetNodeState" | "GetNodeReachability" => ids(&[("id", OTHER_NODE)], OTHER_NODE),
+        // No 400 is declared.
+        "GetDomainMeshTopology" => ids(&[("domain_id", (404, "domain_not_found"))], DENIED),
         // An administrator is no Node, and the credential is judged before the path.
         "PostNodeHeartbeat" | "PostNodeMetrics" | "PostNodeLogs" | "PostNodeAudit" => {
             ids(&[("id", (401, "unauthorized"))], (401, "unauthorized"))

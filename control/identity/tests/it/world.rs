@@ -150,6 +150,7 @@ async fn build(
             audit: Arc::clone(&audit),
             keks: Arc::clone(&kek),
             blocks: Blocks::default(),
+            handshakes: None,
         },
     );
     let signing = signing(&db, &audit, &clock).await;

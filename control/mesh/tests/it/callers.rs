@@ -94,8 +94,7 @@ pub(crate) async fn get(world: &World, path: &str, bearer: &str) -> Told {
     ask(world, http::Request::get(path).header("accept-encoding", "gzip"), (bearer, Body::empty())).await
 }
 
-/// Sends a request to the operations as they are served.
-pub(crate) async fn ask(world: &World, request: Builder, (bearer, body): (&str, Body)) -> Told {
+pub(crate) fn gates(world: &World) -> Arc<Gates> {
     let now = world.clock.now();
     let place = NodePlace {
         node: NodeId::mint(now),
@@ -104,16 +103,20 @@ pub(crate) async fn ask(world: &World, request: Builder, (bearer, body): (&str, 
         resource: ResourceId::mint(now),
     };
     let callers = Arc::new(Callers(place));
-    let gates = Arc::new(Gates {
+    Arc::new(Gates {
         authenticator: callers.clone(),
         authorizer: callers.clone(),
         audit: callers,
         clock: world.clock.clone(),
         throttle: Throttle::new(1, 1_000),
         origins: AllowedOrigins::default(),
-    });
+    })
+}
+
+/// Sends a request to the operations as they are served.
+pub(crate) async fn ask(world: &World, request: Builder, (bearer, body): (&str, Body)) -> Told {
     let request = request.header("authorization", format!("Bearer {bearer}")).body(body).unwrap();
-    let response = watched(world.mesh.operations(), &gates).oneshot(request).await.unwrap();
+    let response = watched(world.mesh.operations(), &gates(world)).oneshot(request).await.unwrap();
     let coding = response.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned());
     let status = response.status().as_u16();
     let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes().to_vec();

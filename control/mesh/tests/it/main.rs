@@ -11,4 +11,5 @@ mod pull;
 mod reachability;
 mod responder;
 mod statements;
+mod topology;
 mod world;

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use plexsphere_kernel::audit::CaveatNames;
 use plexsphere_kernel::seams::{Join, JoinRefusal, Joined, LeaveReason, MeshMembership};
 use plexsphere_kernel::{AuditLog, AuditRecord, Clock, Database, Fault, KekRing, MIGRATOR, Tx};
-use plexsphere_mesh::{Blocks, Mesh, MeshConfig, MeshParts, Puller};
+use plexsphere_mesh::{Blocks, EdgeHandshakes, Mesh, MeshConfig, MeshParts, Puller};
 use plexsphere_testkit::TestDatabase;
 use plexsphere_wire::heartbeat::{Heartbeat, HeartbeatBatch, HeartbeatVerdict};
 use plexsphere_wire::{DomainId, NodeId, ProjectId, Timestamp};
@@ -90,12 +90,32 @@ pub(crate) async fn world_with(blocks: Blocks) -> World {
 }
 
 pub(crate) fn world_on(db: TestDatabase, database: Database, blocks: Blocks) -> World {
+    seated(db, database, (blocks, None))
+}
+
+pub(crate) async fn world_hearing(handshakes: Arc<dyn EdgeHandshakes>) -> World {
+    let db = TestDatabase::with(migrator()).await;
+    let database = Database::new(db.pool_as("mesh").await);
+    seated(db, database, (Blocks::default(), Some(handshakes)))
+}
+
+fn seated(
+    db: TestDatabase,
+    database: Database,
+    (blocks, handshakes): (Blocks, Option<Arc<dyn EdgeHandshakes>>),
+) -> World {
     let now = Timestamp::from_unix_seconds(1_800_000_000);
     let clock = Arc::new(TestClock(Mutex::new(now)));
     let keks = Arc::new(KekRing::parse(&KekRing::generate()).unwrap());
     let audit = Arc::new(Rows::default());
-    let (keks_held, clock_held) = (Arc::clone(&keks), clock.clone());
-    let parts = MeshParts { db: database.clone(), clock: clock_held, audit: audit.clone(), keks: keks_held, blocks };
+    let parts = MeshParts {
+        db: database.clone(),
+        clock: clock.clone(),
+        audit: audit.clone(),
+        keks: Arc::clone(&keks),
+        blocks,
+        handshakes,
+    };
     let mesh = Mesh::new(MeshConfig::new(DEPLOYMENT), parts);
     let members = mesh.membership();
     World {
