@@ -211,7 +211,21 @@ async fn foreign_and_revoked_nodes_and_spent_tokens_are_told_apart_exactly() {
     assert_eq!(post(heartbeat(&b), a.bearer.clone(), beat.clone()).await, (403, "node_id_mismatch".into()));
     let mut forged = a.bearer.clone();
     forged.replace_range(forged.len() - 4.., "AAAA");
-    assert_eq!(post(heartbeat(&a), forged, beat.clone()).await, (401, "nsk_invalid".into()));
+    assert_eq!(post(heartbeat(&a), forged.clone(), beat.clone()).await, (401, "nsk_invalid".into()));
+    let ask = |(method, path): (&str, &str), bearer: String| {
+        let url = format!("{url}/v1/nodes/{}/{path}", a.node);
+        let request = client.request(method.parse().unwrap(), url).bearer_auth(bearer).json(&json!({ "value": "v" }));
+        async move {
+            let answer = send(request).await;
+            (answer.status, answer.json()["code"].as_str().unwrap_or("").to_owned())
+        }
+    };
+    let own = [("GET", "state"), ("GET", "reachability"), ("PUT", "state/reports/a"), ("DELETE", "state/reports/a")];
+    for operation in own {
+        assert_eq!(ask(operation, forged.clone()).await, (401, "nsk_invalid".into()), "{operation:?}");
+        let status = if operation.0 == "DELETE" { 204 } else { 200 };
+        assert_eq!(ask(operation, a.bearer.clone()).await.0, status, "{operation:?}");
+    }
     let raw = a.answer["nsk"].as_str().unwrap().to_owned();
     assert_eq!(post(heartbeat(&a), raw, beat.clone()).await, (401, "unauthorized".into()));
     installation.call("DELETE", &format!("/v1/resources/{}", a.resource), None, 204).await;
@@ -219,6 +233,9 @@ async fn foreign_and_revoked_nodes_and_spent_tokens_are_told_apart_exactly() {
         { post(heartbeat(&a), a.bearer.clone(), beat.clone()).await == (401, "nsk_revoked".into()) },
         "the key of a deleted Node reads as revoked"
     );
+    for operation in own {
+        assert_eq!(ask(operation, a.bearer.clone()).await, (401, "nsk_revoked".into()), "{operation:?}");
+    }
     for signal in ["metrics", "logs", "audit"] {
         let path = format!("/v1/nodes/{}/{signal}", b.node);
         let (status, code) = post(path, a.bearer.clone(), json!([])).await;

@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{OWN_NODE, node};
-use crate::model::entries::KEY_PATTERN;
+use crate::model::entries::{KEY_PATTERN, Report};
 use crate::service::entries::Entries;
-use crate::store::entries::Report;
 
 const PATH: &str = "/v1/nodes/{id}/state/reports/{key}";
 /// The path parameter with the report's key.

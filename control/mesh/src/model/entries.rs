@@ -50,6 +50,14 @@ pub(crate) fn is_text(text: &str) -> bool {
     text.len() <= MAX_TEXT_BYTES && !text.contains('\0')
 }
 
+/// A report as a Node sends it.
+pub(crate) struct Report<'r> {
+    pub(crate) key: &'r str,
+    pub(crate) value: &'r str,
+    /// Empty for none.
+    pub(crate) workload_tag: &'r str,
+}
+
 /// An entry as it is kept.
 pub(crate) struct Entry {
     pub(crate) kind: EntryKind,

@@ -9,8 +9,8 @@ use plexsphere_kernel::{Actor, AuditLog, Database, Fault, ObjectRef, Outbox, Tx}
 use plexsphere_wire::{Code, DomainId, NodeId, Problem, Timestamp};
 
 use crate::events::{self, EntryChange};
-use crate::model::entries::{MAX_REPORTS, is_key, is_text};
-use crate::store::entries::{self, Changed, Report};
+use crate::model::entries::{MAX_REPORTS, Report, is_key, is_text};
+use crate::store::entries::{self, Changed};
 use crate::store::peers;
 
 /// Changes named by one event; an envelope carries no more.

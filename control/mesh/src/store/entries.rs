@@ -9,7 +9,7 @@ use plexsphere_wire::{DomainId, NodeId, Timestamp};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::model::entries::{EntriesText, Entry, EntryKind, MAX_REPORTS};
+use crate::model::entries::{EntriesText, Entry, EntryKind, MAX_REPORTS, Report};
 
 pub(crate) const READ: &str = "
     SELECT kind, key, value, workload_tag FROM mesh.state_entries WHERE node_id = $1 ORDER BY kind, key";
@@ -24,13 +24,6 @@ pub(crate) async fn read(tx: &mut Tx, node: NodeId, version: i64) -> Result<Entr
     };
     let entries: Vec<Entry> = rows.into_iter().map(entry).collect::<Result<_, Fault>>()?;
     EntriesText::render(version, &entries).map_err(|_| Fault::Invariant("a state entry has a json form"))
-}
-
-/// A report as a Node sends it.
-pub(crate) struct Report<'r> {
-    pub(crate) key: &'r str,
-    pub(crate) value: &'r str,
-    pub(crate) workload_tag: &'r str,
 }
 
 pub(crate) const HOLDS: &str = "

@@ -137,6 +137,9 @@ async fn a_report_is_refused_by_size_then_by_shape_and_changes_nothing() {
         assert_eq!(put(&world, node, "a", body.clone()).await.refusal(), invalid, "{body}");
     }
     assert_eq!(put_bytes(&world, node, "a", ("", b"{\"value\":\"\xff\"}".to_vec())).await.refusal(), invalid);
+    let text = http::Request::put(path(node, "a")).header("content-type", "text/plain");
+    let told = ask(&world, text, (&own(node), Body::from(value(1).to_string()))).await;
+    assert_eq!(told.refusal(), (415, "unsupported_media_type".into()));
     assert_eq!(count(&world, REPORTS).await, 0);
     // The largest report, as an agent escapes it.
     let escaped = format!(r#"{{"value":"{}"}}"#, r"\u0001".repeat(4_096));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use axum::body::Body;
 use plexsphere_kernel::{Clock as _, Fault, Tx};
 use plexsphere_mesh::{Blocks, PolicyBlock, Puller, ReadRefusal, SessionsBlock};
 use plexsphere_testkit::logs;
@@ -11,7 +12,7 @@ use plexsphere_wire::NodeId;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::callers::get;
+use crate::callers::{ask, get};
 use crate::world::{world, world_with};
 
 #[tokio::test]
@@ -24,6 +25,9 @@ async fn a_lone_node_pulls_every_member_in_its_order_and_empty_form() {
         r#"{{"peers":[],"reachability":{{"state":"unreachable","changed_at":"2027-01-15T08:00:00Z"}},"policy":null,"bridge":null,"state":{entries},"reports":{entries},"executions":[],"sessions":[]}}"#
     );
     assert_eq!(world.pull(node).await, expected);
+    let request = http::Request::get(format!("/v1/nodes/{node}/state"));
+    let told = ask(&world, request, (&format!("nsk_{node}"), Body::empty())).await;
+    assert_eq!((told.status, told.coding, told.body), (200, None, expected.into_bytes()));
     world.accept(vec![world.beat(node)]).await;
     let pulled: Value = serde_json::from_str(&world.pull(node).await).unwrap();
     assert_eq!(pulled["reachability"]["last_heartbeat_at"], "2027-01-15T08:00:00Z");
@@ -41,11 +45,14 @@ async fn two_pulls_are_byte_equal_sorted_and_without_oneself_in_both_codings() {
     let own = nodes[2];
     let first = world.pull(own).await;
     assert_eq!(first, world.pull(own).await);
+    let path = format!("/v1/nodes/{own}/state");
+    let told = get(&world, &path, &format!("nsk_{own}")).await;
+    assert_eq!(told.body, get(&world, &path, &format!("nsk_{own}")).await.body);
     let packed = world.mesh.states().pull(own, Puller::Node, true).await.unwrap();
     let mut unpacked = String::new();
     flate2::read::GzDecoder::new(packed.body.as_slice()).read_to_string(&mut unpacked).unwrap();
     assert!(packed.gzip);
-    assert_eq!(unpacked, first);
+    assert_eq!((unpacked, told.body), (first.clone(), packed.body));
     let pulled: Value = serde_json::from_str(&first).unwrap();
     let seen: Vec<String> =
         pulled["peers"].as_array().unwrap().iter().map(|peer| peer["node_id"].as_str().unwrap().to_owned()).collect();
@@ -161,6 +168,9 @@ async fn a_failing_provider_fails_the_pull_but_unknown_sessions_are_said() {
     let world = world_with(Blocks { policy: Some(Arc::new(Broken)), ..Blocks::default() }).await;
     let node = world.join().await;
     assert!(matches!(world.mesh.states().pull(node, Puller::Node, false).await, Err(ReadRefusal::Fault(_))));
+    logs.expect("a request failed");
+    let told = get(&world, &format!("/v1/nodes/{node}/state"), &format!("nsk_{node}")).await;
+    assert_eq!(told.refusal(), (500, "internal".into()));
 }
 
 #[tokio::test]
