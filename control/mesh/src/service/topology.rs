@@ -24,7 +24,7 @@ pub trait EdgeHandshakes: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Fault`]; edges are then judged by their ends.
-    async fn from_source(&self, domain: DomainId, source: NodeId) -> Result<HashMap<NodeId, Timestamp>, Fault>;
+    async fn seen_by(&self, domain: DomainId, source: NodeId) -> Result<HashMap<NodeId, Timestamp>, Fault>;
 }
 
 /// Reads meshes.
@@ -114,7 +114,7 @@ impl Text {
     /// Whoever cannot say it once is not asked again: the rest of the answer goes by the ends.
     async fn handshakes_of(&mut self, source: &TopologyNode) -> HashMap<NodeId, Timestamp> {
         let Some(handshakes) = &self.handshakes else { return HashMap::new() };
-        match handshakes.from_source(self.topology.domain, source.node_id).await {
+        match handshakes.seen_by(self.topology.domain, source.node_id).await {
             Ok(known) => known,
             Err(fault) => {
                 tracing::warn!(domain = %self.topology.domain, cause = ?fault, "a topology goes without handshakes");

@@ -158,7 +158,7 @@ struct Heard {
 
 #[async_trait]
 impl EdgeHandshakes for Heard {
-    async fn from_source(&self, _: DomainId, source: NodeId) -> Result<HashMap<NodeId, Timestamp>, Fault> {
+    async fn seen_by(&self, _: DomainId, source: NodeId) -> Result<HashMap<NodeId, Timestamp>, Fault> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         match *self.edge.lock() {
             Some((from, to, at)) if from == source => Ok(HashMap::from([(to, at)])),
