@@ -10,5 +10,7 @@ BEGIN
 END $$;
 CREATE TRIGGER domains_told AFTER INSERT OR UPDATE OR DELETE ON mesh.domains
     FOR EACH ROW EXECUTE FUNCTION mesh.tell_change();
+CREATE TRIGGER state_versions_told AFTER INSERT OR UPDATE OR DELETE ON mesh.state_versions
+    FOR EACH ROW EXECUTE FUNCTION mesh.tell_change();
 CREATE TRIGGER peers_told AFTER INSERT OR DELETE OR UPDATE OF node_version, deregistered_at ON mesh.peers
     FOR EACH ROW EXECUTE FUNCTION mesh.tell_change();

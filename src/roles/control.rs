@@ -252,10 +252,12 @@ impl Ground {
         let parts = MeshParts {
             db: self.db.clone(),
             clock: Arc::clone(&self.clock),
+            audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
             keks: Arc::clone(&self.keks),
             changes: Arc::clone(&self.changes),
             audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
             blocks: Blocks::default(),
+            handshakes: None,
         };
         let fallback_fill = match config.mesh.fallback_fill {
             FallbackFill::Observed => plexsphere_mesh::FallbackFill::Observed,

@@ -6,6 +6,7 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -14,6 +15,7 @@ use crate::installation::{EnrolledNode, Installation, client};
 
 /// A route with a JSON body: where it is, the cap of its body, and the code of a body that does not decode.
 struct JsonRoute {
+    method: Method,
     path: String,
     cap: usize,
     malformed: &'static str,
@@ -27,6 +29,7 @@ struct JsonRoute {
 
 fn routes(project: &str, node: &EnrolledNode) -> Vec<JsonRoute> {
     let operator = |path: String, cap: usize| JsonRoute {
+        method: Method::POST,
         path,
         cap,
         malformed: "invalid_body",
@@ -53,6 +56,14 @@ fn routes(project: &str, node: &EnrolledNode) -> Vec<JsonRoute> {
             node: true,
             malformed: "malformed_heartbeat_request",
             ..operator(format!("/v1/nodes/{}/heartbeat", node.node), 8 << 10)
+        },
+        JsonRoute {
+            method: Method::PUT,
+            gzip: true,
+            node: true,
+            malformed: "invalid_report",
+            too_large: "payload_too_large",
+            ..operator(format!("/v1/nodes/{}/state/reports/key", node.node), 32 << 10)
         },
     ]
 }
@@ -149,7 +160,7 @@ async fn hostile_bodies_get_the_briefs_codes_and_change_nothing() {
         for attack in attacks(&route) {
             let bearer = if route.node { &node.bearer } else { &admin };
             let mut request = client
-                .post(format!("{}{}", installation.http_url(0), route.path))
+                .request(route.method.clone(), format!("{}{}", installation.http_url(0), route.path))
                 .bearer_auth(bearer)
                 .header("content-type", "application/json")
                 .body(attack.body);
@@ -166,9 +177,10 @@ async fn hostile_bodies_get_the_briefs_codes_and_change_nothing() {
                     .push(format!("{} {}: {status} {code}, expected {:?}", route.path, attack.name, attack.expected));
             }
         }
-        let wrong = send(client.put(format!("{}{}", installation.http_url(0), route.path))).await;
+        let other = if route.method == Method::PUT { Method::POST } else { Method::PUT };
+        let wrong = send(client.request(other, format!("{}{}", installation.http_url(0), route.path))).await;
         if wrong.status != 405 || !wrong.headers.contains_key("allow") {
-            failures.push(format!("{} PUT: {}", route.path, wrong.status));
+            failures.push(format!("{} by another method: {}", route.path, wrong.status));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -208,6 +220,20 @@ async fn foreign_and_revoked_nodes_and_spent_tokens_are_told_apart_exactly() {
     assert_eq!(put(&a, &a.bearer).await.0, 200);
     assert_eq!(put(&b, &a.bearer).await, (403, "node_id_mismatch".into()));
     assert_eq!(put(&a, &forged).await, (401, "nsk_invalid".into()));
+    let ask = |(method, path): (&str, &str), bearer: String| {
+        let url = format!("{url}/v1/nodes/{}/{path}", a.node);
+        let request = client.request(method.parse().unwrap(), url).bearer_auth(bearer).json(&json!({ "value": "v" }));
+        async move {
+            let answer = send(request).await;
+            (answer.status, answer.json()["code"].as_str().unwrap_or("").to_owned())
+        }
+    };
+    let own = [("GET", "state"), ("GET", "reachability"), ("PUT", "state/reports/a"), ("DELETE", "state/reports/a")];
+    for operation in own {
+        assert_eq!(ask(operation, forged.clone()).await, (401, "nsk_invalid".into()), "{operation:?}");
+        let status = if operation.0 == "DELETE" { 204 } else { 200 };
+        assert_eq!(ask(operation, a.bearer.clone()).await.0, status, "{operation:?}");
+    }
     let raw = a.answer["nsk"].as_str().unwrap().to_owned();
     assert_eq!(post(heartbeat(&a), raw, beat.clone()).await, (401, "unauthorized".into()));
     installation.call("DELETE", &format!("/v1/resources/{}", a.resource), None, 204).await;
@@ -215,6 +241,9 @@ async fn foreign_and_revoked_nodes_and_spent_tokens_are_told_apart_exactly() {
         { post(heartbeat(&a), a.bearer.clone(), beat.clone()).await == (401, "nsk_revoked".into()) },
         "the key of a deleted Node reads as revoked"
     );
+    for operation in own {
+        assert_eq!(ask(operation, a.bearer.clone()).await, (401, "nsk_revoked".into()), "{operation:?}");
+    }
     for signal in ["metrics", "logs", "audit"] {
         let path = format!("/v1/nodes/{}/{signal}", b.node);
         let (status, code) = post(path, a.bearer.clone(), json!([])).await;

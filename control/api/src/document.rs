@@ -97,6 +97,8 @@ fn parameters(operation: &Operation) -> Vec<Value> {
             json!({ "type": "string", "format": "uuid" })
         } else if name == "seq" {
             json!({ "type": "integer", "format": "int64", "minimum": 1 })
+        } else if let Some((_, pattern)) = operation.path_patterns.iter().find(|(param, _)| *param == name) {
+            json!({ "type": "string", "pattern": pattern })
         } else {
             json!({ "type": "string" })
         };

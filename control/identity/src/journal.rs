@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use plexsphere_kernel::audit::RequestContext;
-use plexsphere_kernel::http::Call;
-use plexsphere_kernel::{AuditLog, AuditRecord, Event, EventAudience, Fault, ObjectRef, Outbox, Outcome, Subject, Tx};
-use plexsphere_wire::{CorrelationId, DomainId, EnvelopeId, PrincipalId, Problem, Timestamp};
+use plexsphere_kernel::{AuditLog, AuditRecord, Event, EventAudience, Fault, Outbox, Tx};
+use plexsphere_wire::{DomainId, EnvelopeId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::events::EventName;
+
+pub use plexsphere_kernel::Actor;
 
 /// This context's name in the outbox.
 const CONTEXT: &str = "identity";
@@ -21,67 +21,6 @@ const APPEND_MANY: &str = "INSERT INTO kernel.outbox (id, domain_id, context, ev
     SELECT event.id, $3, $4, $5, event.payload::json, $6
     FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS event (id, payload, position) ORDER BY event.position";
 const NUDGE: &str = "SELECT pg_notify('plexsphere_outbox', '')";
-
-/// Who acts, when, and by which request.
-#[derive(Clone, Debug)]
-pub struct Actor {
-    /// Who.
-    pub subject: Subject,
-    /// The request.
-    pub correlation_id: CorrelationId,
-    /// Where the request came from.
-    pub context: RequestContext,
-    /// When.
-    pub now: Timestamp,
-}
-
-impl Actor {
-    /// The caller of an operation.
-    ///
-    /// # Errors
-    /// 500 when the operation has no caller.
-    pub fn of(call: &Call) -> Result<Self, Problem> {
-        Ok(Self {
-            subject: call.principal()?.subject,
-            correlation_id: call.correlation_id.clone(),
-            context: call.request_context(),
-            now: call.now,
-        })
-    }
-
-    /// Somebody else than the caller of `call`, such as the token that a registration presents.
-    #[must_use]
-    pub fn acting_for(call: &Call, subject: Subject) -> Self {
-        Self { subject, correlation_id: call.correlation_id.clone(), context: call.request_context(), now: call.now }
-    }
-
-    /// A part of this system, without a request.
-    #[must_use]
-    pub fn background(subject: Subject, now: Timestamp) -> Self {
-        Self { subject, correlation_id: CorrelationId::mint(now), context: RequestContext::default(), now }
-    }
-
-    /// The actor's id as a principal's.
-    #[must_use]
-    pub const fn principal_id(&self) -> PrincipalId {
-        PrincipalId::from_uuid(self.subject.uuid())
-    }
-
-    /// An audit row about what this actor did.
-    #[must_use]
-    pub fn record(&self, domain: Option<DomainId>, action: &str, object: ObjectRef) -> AuditRecord {
-        AuditRecord {
-            domain,
-            subject: self.subject,
-            relation: action.to_owned(),
-            object,
-            outcome: Outcome::Granted,
-            correlation_id: self.correlation_id.clone(),
-            context: self.context.clone(),
-            occurred_at: self.now,
-        }
-    }
-}
 
 /// The ledgers.
 #[derive(Clone)]

@@ -13,6 +13,7 @@
 //!
 //! Seams: [`Authorizer`] (who may do what), [`Authenticator`] (who calls), [`AuditLog`], [`EnvelopeSigner`], [`Clock`].
 
+pub mod actor;
 pub mod audit;
 pub mod authz;
 pub mod changes;
@@ -33,6 +34,7 @@ pub mod relay;
 pub mod seams;
 pub mod tasks;
 
+pub use actor::Actor;
 pub use audit::{AuditLog, AuditRecord, Outcome};
 pub use authz::{Authorizer, Decision};
 pub use changes::{ChangeListener, Changes};

@@ -1,6 +1,8 @@
 //! Seams between contexts that more than one of them needs. Each is implemented by one context and handed over where
 //! the program is put together.
 
+mod node_state;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use plexsphere_wire::{DomainId, NodeId, ProjectId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{Fault, Tx};
+
+pub use node_state::{NodeStateWriter, StateKind, StateRefusal, StateWrite};
 
 /// When a silent Node counts as stale and as unreachable. `heartbeat ≤ stale ≤ unreachable`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use plexsphere_kernel::seams::{LeaveReason, PeerView};
 use plexsphere_kernel::{Event, EventAudience};
 use plexsphere_wire::envelope::EventType;
 use plexsphere_wire::{DomainId, NodeId, Timestamp};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::model::endpoints::{FallbackFill, Observation, fallback_endpoint};
@@ -68,6 +69,28 @@ pub(crate) fn peer_endpoint_changed(
         audience: EventAudience::Domain(EventType::PeerEndpointChanged),
         payload: json!({ "peers": [peer] }),
     }
+}
+
+/// Entries of a Node that the platform writes have changed: the Node pulls. Values never travel.
+pub(crate) fn node_state_updated(domain: DomainId, node: NodeId, revision: i64, changed: &[EntryChange]) -> Event {
+    Event {
+        domain: Some(domain),
+        context: CONTEXT,
+        name: "NodeStateUpdated",
+        audience: EventAudience::Node(EventType::NodeStateUpdated, node),
+        payload: json!({ "node_id": node, "revision": revision, "changed": changed }),
+    }
+}
+
+/// One entry of a `node_state_updated`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct EntryChange {
+    /// `metadata` or `data`.
+    pub(crate) kind: String,
+    /// The entry's key.
+    pub(crate) key: String,
+    /// `put` or `delete`.
+    pub(crate) op: &'static str,
 }
 
 /// A Node's reachability moved between two sweeps. Stays inside.

@@ -1,7 +1,9 @@
 //! The operations of the mesh and what they answer.
 
 mod endpoints;
+pub(crate) mod entries;
 mod schemas;
+pub(crate) mod topology;
 
 use std::sync::Arc;
 

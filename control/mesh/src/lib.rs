@@ -3,7 +3,9 @@
 //!
 //! Language: a **Peer** is the mesh face of one Node; an **allocation** is one address of a Domain bound to one Node; the
 //! **mesh version** counts changes of a Domain's peer projection, a **Node version** changes of what one Node pulls
-//! besides; an **endpoint** is where a Node saw itself from outside, fresh or stale; a **heartbeat** is the fact that drives **reachability**; a **pull** is the answer of `GetNodeState`.
+//! besides; an **endpoint** is where a Node saw itself from outside, fresh or stale; a **state entry** is a value about a
+//! Node under a kind and a key; a **heartbeat** is the fact that drives **reachability**; a **pull** is the answer of
+//! `GetNodeState`.
 //!
 //! Invariants:
 //! - **I1** An address of a Domain has at most one holder, cooling addresses included, and is never a network or
@@ -18,9 +20,12 @@
 //! - **I7** No seed of a pre-shared key leaves this context, and none rests unsealed.
 //! - **I8** Whatever changes what others program for a Peer counts the mesh version, marks the Peer with it and tells the
 //!   others, all in the transaction of the change; a report of the same endpoint, or of an older one, does none of it.
+//! - **I9** State entries of one kind have one writer: `metadata` and `data` the platform, `report` the Node. A report is
+//!   told to nobody and is no reason to reconcile; the next pull shows it.
 //!
-//! Seams: offers [`plexsphere_kernel::seams::MeshMembership`], operations, tasks; needs [`PolicyBlock`],
-//! [`BridgeBlock`], [`ExecutionsBlock`] and [`SessionsBlock`] where those contexts exist.
+//! Seams: offers [`plexsphere_kernel::seams::MeshMembership`], [`plexsphere_kernel::seams::NodeStateWriter`], operations,
+//! tasks; needs [`PolicyBlock`], [`BridgeBlock`], [`ExecutionsBlock`], [`SessionsBlock`] and [`EdgeHandshakes`] where those
+//! contexts exist.
 
 mod blocks;
 mod events;
@@ -39,4 +44,5 @@ pub use service::heartbeats::{ERROR_DATASTORE, ERROR_MALFORMED, HEADER_ERROR, He
 pub use service::membership::{Membership, psk_aad};
 pub use service::node_state::{NodeStates, Pull, Puller, ReadRefusal};
 pub use service::sweepers::{AllocationSweeper, ReachabilitySweeper};
+pub use service::topology::EdgeHandshakes;
 pub use store::STATEMENTS;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plexsphere_kernel::custody::SealedRows;
 use plexsphere_kernel::http::Operation;
-use plexsphere_kernel::seams::MeshMembership;
+use plexsphere_kernel::seams::{MeshMembership, NodeStateWriter};
 use plexsphere_kernel::{AuditLog, Changes, Clock, Database, Fault, KekRing, Outbox, Tx};
 use plexsphere_wire::{NodeId, Timestamp};
 use uuid::Uuid;
@@ -14,12 +14,14 @@ use uuid::Uuid;
 use crate::blocks::Blocks;
 use crate::model::endpoints::FallbackFill;
 use crate::service::endpoints::{Endpoints, PeerEndpointSweeper};
+use crate::service::entries::Entries;
 use crate::service::heads::Heads;
 use crate::service::heartbeats::{HeartbeatResponder, Heartbeats};
 use crate::service::membership::Membership;
 use crate::service::node_state::NodeStates;
 use crate::service::served::ServedVersions;
 use crate::service::sweepers::{AllocationSweeper, ReachabilitySweeper};
+use crate::service::topology::{EdgeHandshakes, Topologies};
 use crate::store::peers;
 
 /// What the mesh can be told.
@@ -58,14 +60,16 @@ pub struct MeshParts {
     pub db: Database,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The audit log.
+    pub audit: Arc<dyn AuditLog>,
     /// The wrap keys.
     pub keks: Arc<KekRing>,
     /// How it is heard what must be forgotten.
     pub changes: Arc<Changes>,
-    /// The audit log.
-    pub audit: Arc<dyn AuditLog>,
     /// The contexts that have a part in a pull.
     pub blocks: Blocks,
+    /// Who knows the handshakes between Nodes, where anybody does.
+    pub handshakes: Option<Arc<dyn EdgeHandshakes>>,
 }
 
 /// The mesh context.
@@ -108,16 +112,35 @@ impl Mesh {
         })
     }
 
+    /// Writes entries that Nodes pull, for the contexts that know them.
+    #[must_use]
+    pub fn state_writer(&self) -> Arc<dyn NodeStateWriter> {
+        Arc::new(self.entries())
+    }
+
+    fn topologies(&self) -> Topologies {
+        let MeshParts { db, clock, handshakes, .. } = self.parts.clone();
+        Topologies { db, clock, handshakes }
+    }
+
+    fn entries(&self) -> Entries {
+        let MeshParts { db, audit, .. } = self.parts.clone();
+        Entries { db, audit, outbox: Outbox, heads: Arc::clone(&self.heads) }
+    }
+
     /// The sealed seeds, for the check of the wrap keys.
     #[must_use]
     pub fn sealed_rows(&self) -> Arc<dyn SealedRows> {
         Arc::new(SealedSeeds { db: self.parts.db.clone(), keks: Arc::clone(&self.parts.keks) })
     }
 
-    /// `GetNodeState`, `GetNodeReachability` and `PutNodeEndpoint`.
+    /// The operations of this context.
     #[must_use]
     pub fn operations(&self) -> Vec<Operation> {
-        crate::http::operations(&self.states, &self.endpoints)
+        let mut operations = crate::http::operations(&self.states, &self.endpoints);
+        operations.extend(crate::http::entries::operations(&Arc::new(self.entries())));
+        operations.extend(crate::http::topology::operations(self.topologies()));
+        operations
     }
 
     /// Reads of Nodes' states.
@@ -194,5 +217,5 @@ impl SealedRows for SealedSeeds {
 /// # Errors
 /// [`Fault`].
 pub async fn bump_nodes(tx: &mut Tx, nodes: &[NodeId], now: Timestamp) -> Result<(), Fault> {
-    peers::bump_nodes(tx, nodes, now).await
+    peers::bump_nodes(tx, nodes, now).await.map(drop)
 }

@@ -1,6 +1,7 @@
 //! The use cases: one transaction each.
 
 pub(crate) mod endpoints;
+pub(crate) mod entries;
 pub(crate) mod heads;
 pub(crate) mod heartbeats;
 pub(crate) mod membership;
@@ -8,3 +9,4 @@ pub(crate) mod node_state;
 pub(crate) mod peer_lists;
 pub(crate) mod served;
 pub(crate) mod sweepers;
+pub(crate) mod topology;

@@ -3,9 +3,11 @@
 pub(crate) mod allocations;
 pub(crate) mod domains;
 pub(crate) mod endpoints;
+pub(crate) mod entries;
 pub(crate) mod listing;
 pub(crate) mod peers;
 pub(crate) mod reachability;
+pub(crate) mod topology;
 
 /// Every statement of this crate, for the test that prepares them all.
 pub const STATEMENTS: &[&str] = &[
@@ -32,6 +34,18 @@ pub const STATEMENTS: &[&str] = &[
     listing::OTHERS,
     listing::LIST,
     listing::CHANGED,
+    entries::READ,
+    entries::HOLDS,
+    entries::SHARE_PEER,
+    entries::TOUCH,
+    entries::PUT_REPORT,
+    entries::LOCK,
+    entries::DELETE_REPORT,
+    entries::LOCK_PEERS,
+    entries::PUT_MANY,
+    entries::DELETE_MANY,
+    entries::FORGET_VERSIONS,
+    entries::FORGET,
     peers::INSERT,
     peers::INSERT_EPOCH,
     peers::FOREIGN_EPOCH,
@@ -46,4 +60,5 @@ pub const STATEMENTS: &[&str] = &[
     reachability::BEAT,
     reachability::SERVED,
     reachability::SWEEP,
+    topology::READ,
 ];

@@ -99,9 +99,14 @@ fn ids(operation: &str) -> Option<Ids> {
         "GetPlatformAuditEntry" => ids(&[("seq", (400, "invalid_seq"))], NO_ENTRY),
         "GetProject" | "PatchProject" | "DeleteProject" => ids(&[("id", PROJECT)], DENIED),
         "GetNodeEvents" | "GetNodeState" | "GetNodeReachability" => ids(&[("id", OTHER_NODE)], OTHER_NODE),
+        // No 400 is declared.
+        "GetDomainMeshTopology" => ids(&[("domain_id", (404, "domain_not_found"))], DENIED),
         // An administrator is no Node, and the credential is judged before the path.
         "PostNodeHeartbeat" | "PostNodeMetrics" | "PostNodeLogs" | "PostNodeAudit" | "PutNodeEndpoint" => {
             ids(&[("id", (401, "unauthorized"))], (401, "unauthorized"))
+        }
+        "PutNodeStateReport" | "DeleteNodeStateReport" => {
+            ids(&[("id", (401, "unauthorized")), ("key", (401, "unauthorized"))], (401, "unauthorized"))
         }
         "ListBootstrapTokens" | "IssueBootstrapToken" | "ListProjectResources" | "CreateResource" => {
             ids(&[("project_id", PROJECT)], DENIED)

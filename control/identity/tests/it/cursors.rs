@@ -36,5 +36,10 @@ async fn a_page_goes_on_for_the_caller_who_read_its_beginning_alone() {
         assert_eq!(world.get(&next).await.status, 200, "{path}");
         let refused = world.call_as(&other.token, "GET", &next, None).await;
         assert_eq!(refused.refusal(), (403, "cursor_binding_mismatch"), "{path}");
+        let mut flipped = cursor.into_bytes();
+        flipped[9] ^= 1;
+        let flipped = String::from_utf8(flipped).unwrap();
+        let refused = world.get(&format!("{path}?limit=1&cursor={flipped}")).await;
+        assert_eq!(refused.refusal(), (400, "invalid_cursor"), "{path}");
     }
 }

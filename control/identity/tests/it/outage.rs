@@ -25,11 +25,19 @@ async fn a_node_that_was_here_pulls_what_memory_knows_while_the_database_is_dead
     let (warm, warm_key) = enrolled(&world, 1).await;
     let (cold, cold_key) = enrolled(&world, 2).await;
     let path = format!("/v1/nodes/{warm}/state");
-    assert_eq!(world.call_as(&warm_key, "GET", &path, None).await.status, 200);
+    let report = format!("{path}/reports/load");
+    let put = async |value: &str| world.call_as(&warm_key, "PUT", &report, Some(json!({ "value": value }))).await;
+    assert_eq!(put("low").await.status, 200);
+    let mut last = world.call_as(&warm_key, "GET", &path, None).await;
+    assert_eq!(last.status, 200);
+    assert_eq!(last.body["state"]["reports"], json!([{ "key": "load", "value": "low" }]));
     server.kill9().await;
 
     let stale = world.call_as(&warm_key, "GET", &path, None).await;
-    assert_eq!((stale.status.as_u16(), &stale.body["sessions"]), (200, &json!(null)), "{}", stale.body);
+    last.body["sessions"] = json!(null);
+    assert_eq!((stale.status.as_u16(), &stale.body), (200, &last.body));
+    assert_eq!(stale.body["executions"], json!([]));
+    assert_eq!(put("high").await.refusal(), (503, "datastore_unavailable"));
     // Past its freshness the verdict serves the outage, and past its use nothing is said of the key.
     world.clock.advance(Duration::from_secs(599));
     let authenticator = world.identity.authenticator();

@@ -147,10 +147,12 @@ async fn build(
         MeshParts {
             db: db.clone(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            audit: Arc::clone(&audit),
             keks: Arc::clone(&kek),
             changes: Changes::new(),
             audit: Arc::clone(&audit),
             blocks: Blocks::default(),
+            handshakes: None,
         },
     );
     let signing = signing(&db, &audit, &clock).await;

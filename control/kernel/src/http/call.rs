@@ -1,11 +1,14 @@
 //! One request as a handler sees it, and its answer.
 
+use axum::body::Body;
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use plexsphere_wire::{Code, CorrelationId, IdError, Problem, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -303,14 +306,14 @@ impl Call {
 }
 
 /// An answer.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Reply {
     /// The status.
     pub status: StatusCode,
     /// Headers beside those that every response has.
     pub headers: HeaderMap,
     /// The body.
-    pub body: Bytes,
+    pub body: Body,
 }
 
 impl Reply {
@@ -331,7 +334,7 @@ impl Reply {
     /// An answer without a body.
     #[must_use]
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
+        Self { status, headers: HeaderMap::new(), body: Body::empty() }
     }
 
     /// Bytes of a given media type.
@@ -339,7 +342,15 @@ impl Reply {
     pub fn bytes(media_type: &'static str, body: impl Into<Bytes>) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-        Self { status: StatusCode::OK, headers, body: body.into() }
+        Self { status: StatusCode::OK, headers, body: Body::from(body.into()) }
+    }
+
+    /// Pieces of a given media type, each made when the caller has taken those before: for an answer that is too large to
+    /// be held. The time that a handler may take ends with this value, not with the last piece.
+    #[must_use]
+    pub fn pieces(media_type: &'static str, pieces: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        let body = Body::from_stream(pieces.map(Ok::<_, Infallible>));
+        Self { body, ..Self::bytes(media_type, Bytes::new()) }
     }
 
     /// Adds a header; a value with forbidden bytes is left out.

@@ -172,6 +172,8 @@ pub struct Operation {
     pub problems: Vec<Code>,
     /// Path parameters that are ids beside the gate's object, each with the code of a malformed one.
     pub path_ids: Vec<(&'static str, Code)>,
+    /// Path parameters whose grammar the document says, and the pattern. The handler judges by it.
+    pub path_patterns: Vec<(&'static str, &'static str)>,
     /// Whether the operation lists in pages.
     pub paged: bool,
     /// Headers that every answer has, refusals included.
@@ -225,6 +227,7 @@ impl Operation {
                 successes: Vec::new(),
                 problems: Vec::new(),
                 path_ids: Vec::new(),
+                path_patterns: Vec::new(),
                 paged: false,
                 fixed_headers: Vec::new(),
                 schemas: Vec::new(),
@@ -263,6 +266,13 @@ impl OperationBuilder {
     #[must_use]
     pub fn path_id(mut self, param: &'static str, code: Code) -> Self {
         self.operation.path_ids.push((param, code));
+        self
+    }
+
+    /// A path parameter whose grammar the document says; the handler judges by it.
+    #[must_use]
+    pub fn path_pattern(mut self, param: &'static str, pattern: &'static str) -> Self {
+        self.operation.path_patterns.push((param, pattern));
         self
     }
 

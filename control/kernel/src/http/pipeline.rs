@@ -407,13 +407,13 @@ pub fn respond(result: Result<Reply, Problem>, path: &str, correlation: &Correla
     if headers.contains_key(CONTENT_TYPE) {
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     }
-    let mut response = Response::new(Body::from(body));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
 }
 
-fn problem_parts(problem: &Problem, path: &str, correlation: &CorrelationId) -> (StatusCode, HeaderMap, Bytes) {
+fn problem_parts(problem: &Problem, path: &str, correlation: &CorrelationId) -> (StatusCode, HeaderMap, Body) {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     if problem.code().status_u16() == 401 {
@@ -422,7 +422,7 @@ fn problem_parts(problem: &Problem, path: &str, correlation: &CorrelationId) -> 
     if let Some(seconds) = problem.retry_after_seconds() {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    (problem.code().status(), headers, Bytes::from(problem.body(path, correlation)))
+    (problem.code().status(), headers, Body::from(problem.body(path, correlation)))
 }
 
 /// The declared length of a body, if there is one.

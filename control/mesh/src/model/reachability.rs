@@ -4,8 +4,8 @@ use plexsphere_kernel::seams::ReachabilityPolicy;
 use plexsphere_wire::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The judgement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+/// The judgement; of two, the greater is the worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReachabilityState {
     /// A heartbeat came within the first threshold.

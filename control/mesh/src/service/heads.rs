@@ -23,6 +23,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 struct NodeHead {
     domain: DomainId,
     node_version: i64,
+    entries_version: i64,
     reachability: Reachability,
 }
 
@@ -60,8 +61,8 @@ impl Heads {
         }
         let (nodes, domains) = (self.nodes.mark(), self.domains.mark());
         let head = peers::head(self.db.pool(), node).await?;
-        if let Some(Head { domain, mesh_version, node_version, reachability, policy }) = head {
-            self.nodes.put(&nodes, node, NodeHead { domain, node_version, reachability });
+        if let Some(Head { domain, mesh_version, node_version, entries_version, reachability, policy }) = head {
+            self.nodes.put(&nodes, node, NodeHead { domain, node_version, entries_version, reachability });
             self.domains.put(&domains, domain, DomainHead { mesh_version, policy });
         }
         Ok(head)
@@ -69,9 +70,14 @@ impl Heads {
 
     /// What is remembered of a Node and its Domain.
     pub(crate) fn known(&self, node: NodeId) -> Option<Head> {
-        let NodeHead { domain, node_version, reachability } = self.nodes.get(&node)?;
+        let NodeHead { domain, node_version, entries_version, reachability } = self.nodes.get(&node)?;
         let DomainHead { mesh_version, policy } = self.domains.get(&domain)?;
-        Some(Head { domain, mesh_version, node_version, reachability, policy })
+        Some(Head { domain, mesh_version, node_version, entries_version, reachability, policy })
+    }
+
+    /// Forgets a Node that has just been changed here: whoever changed it sees that at once.
+    pub(crate) fn forget(&self, node: NodeId) {
+        self.nodes.forget(&node);
     }
 
     /// Takes note of heartbeats that were written.
@@ -88,9 +94,7 @@ impl Heads {
 impl Forgets for Heads {
     fn changed(&self, key: DirectoryKey) {
         match key {
-            DirectoryKey::Node(node) => {
-                self.nodes.forget(&node);
-            }
+            DirectoryKey::Node(node) => self.forget(node),
             DirectoryKey::Domain(domain) => {
                 self.domains.forget(&domain);
             }

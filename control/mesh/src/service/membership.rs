@@ -16,7 +16,7 @@ use crate::events;
 use crate::model::addresses::AddressPlan;
 use crate::model::endpoints::FallbackFill;
 use crate::store::peers::{InsertRefusal, SealedSeed};
-use crate::store::{allocations, domains, endpoints, listing, peers, reachability};
+use crate::store::{allocations, domains, endpoints, entries, listing, peers, reachability};
 
 /// Peers named by one event; an envelope carries no more.
 const PEERS_PER_EVENT: usize = 100;
@@ -129,6 +129,7 @@ impl MeshMembership for Membership {
         endpoints::forget(tx, &peers).await?;
         allocations::cool(tx, domain, addresses, now.plus(self.cooldown)).await?;
         reachability::forget(tx, &nodes).await?;
+        entries::forget(tx, &nodes).await?;
         domains::bump(tx, domain, &peers, now).await?;
         for told in nodes.chunks(PEERS_PER_EVENT) {
             self.outbox.append(tx, events::peers_deregistered(domain, told, reason), now).await?;

@@ -13,14 +13,19 @@ use super::peer_lists::PeerLists;
 use super::served::ServedVersions;
 use crate::blocks::{BlockTexts, Blocks};
 use crate::model::endpoints::FallbackFill;
+use crate::model::entries::EntriesText;
 use crate::model::peer_list::PeerList;
 use crate::model::reachability::Reachability;
+use crate::store::entries;
 use crate::store::peers::{self, Head};
 
 /// Above it an answer is not compressed: agents cut inflated bodies at 10 MiB.
 const GZIP_CEILING_BYTES: usize = 9 * 1024 * 1024;
-/// Nodes whose last good answer is remembered.
-const MAX_REMEMBERED: u64 = 200_000;
+/// What the last good answers may weigh; one without entries weighs [`REMEMBERED_BYTES`].
+const MAX_REMEMBERED_BYTES: u64 = 200_000 * 1_024;
+const REMEMBERED_BYTES: u32 = 1_024;
+/// A longer part behind the peers is compressed where that may take tens of milliseconds.
+const MAX_INLINE_BYTES: usize = 64 * 1_024;
 /// Chunks that are compressed where the answer is made; more are on a thread of their own.
 const CHUNKS_AT_ONCE: usize = 2;
 /// How long after a failed attempt the next one is made.
@@ -71,6 +76,7 @@ struct Remembered {
     domain: DomainId,
     reachability: Reachability,
     texts: BlockTexts,
+    entries: EntriesText,
 }
 
 /// What an answer is made of.
@@ -78,6 +84,15 @@ struct Parts {
     list: Arc<PeerList>,
     reachability: Reachability,
     texts: BlockTexts,
+    entries: EntriesText,
+}
+
+/// What a pull reads.
+struct Snapshot {
+    head: Head,
+    list: Arc<PeerList>,
+    texts: BlockTexts,
+    entries: EntriesText,
 }
 
 /// Reads Nodes' states.
@@ -103,7 +118,11 @@ impl NodeStates {
         served: Arc<ServedVersions>,
         (stale_read_ttl, fill): (Duration, FallbackFill),
     ) -> Self {
-        let remembered = Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(stale_read_ttl).build();
+        let remembered = Cache::builder()
+            .max_capacity(MAX_REMEMBERED_BYTES)
+            .weigher(|_, answer: &Remembered| answer.weight())
+            .time_to_live(stale_read_ttl)
+            .build();
         Self {
             db,
             clock,
@@ -159,23 +178,24 @@ impl NodeStates {
     }
 
     async fn read(&self, node: NodeId, by: Puller) -> Result<Parts, ReadRefusal> {
-        let (head, list, texts) = self.snapshot(node).await?;
+        let Snapshot { head, list, texts, entries } = self.snapshot(node).await?;
         let now = self.clock.now();
         let reachability = head.reachability.at(now, &head.policy);
-        let remembered = Remembered { at: now, domain: head.domain, reachability, texts: texts.clone() };
+        let (domain, texts_kept, entries_kept) = (head.domain, texts.clone(), entries.clone());
+        let remembered = Remembered { at: now, domain, reachability, texts: texts_kept, entries: entries_kept };
         self.remembered.insert(node, remembered);
         if by == Puller::Node {
             // The list may be older or newer than the head that was read beside it.
             self.served.note(node, list.mesh_version(), head.node_version);
         }
-        Ok(Parts { list, reachability, texts })
+        Ok(Parts { list, reachability, texts, entries })
     }
 
-    /// What a pull is made of: nothing but memory where head and list are at hand and nobody else is to be asked, else one
-    /// REPEATABLE READ transaction. Any list will do that is at least as new as the head read on arrival. Who finds none
-    /// waits for whoever is reading one, without a connection in hand, and then takes that or reads the next: two
-    /// readings at most stand before an answer, however fast the mesh version moves.
-    async fn snapshot(&self, node: NodeId) -> Result<(Head, Arc<PeerList>, BlockTexts), ReadRefusal> {
+    /// What a pull is made of: nothing but memory where head, list and the Node's entries are at hand and nobody else is to
+    /// be asked, else one REPEATABLE READ transaction. Any list will do that is at least as new as the head read on
+    /// arrival. Who finds none waits for whoever is reading one, without a connection in hand, and then takes that or reads
+    /// the next: two readings at most stand before an answer, however fast the mesh version moves.
+    async fn snapshot(&self, node: NodeId) -> Result<Snapshot, ReadRefusal> {
         let arrival = self.heads.of(node, self.clock.now()).await?.ok_or(ReadRefusal::NotFound)?;
         let slot = self.lists.slot(arrival.domain);
         let now = self.clock.now();
@@ -187,8 +207,8 @@ impl NodeStates {
             // The turn is kept by who has to read.
             loading = ready.is_none().then_some(turn);
         }
-        if let (Some(list), true) = (&ready, self.blocks.is_empty()) {
-            return Ok((arrival, Arc::clone(list), BlockTexts::default()));
+        if let (Some(list), Some(entries), true) = (&ready, self.entries_at(node, &arrival), self.blocks.is_empty()) {
+            return Ok(Snapshot { head: arrival, list: Arc::clone(list), texts: BlockTexts::default(), entries });
         }
         let mut tx = self.db.snapshot().await?;
         let head = peers::head(&mut *tx, node).await?.ok_or(ReadRefusal::NotFound)?;
@@ -197,8 +217,20 @@ impl NodeStates {
             None => slot.read(&mut tx, &head, (self.fill, now)).await?,
         };
         drop(loading);
+        let entries = match self.entries_at(node, &head) {
+            Some(entries) => entries,
+            None => entries::read(&mut tx, node, head.entries_version).await?,
+        };
         let texts = self.blocks.read(&mut tx, node).await?;
-        Ok((head, list, texts))
+        Ok(Snapshot { head, list, texts, entries })
+    }
+
+    /// The Node's entries at the version that `head` names, where none are there or memory has them.
+    fn entries_at(&self, node: NodeId, head: &Head) -> Option<EntriesText> {
+        let is_current = |entries: &EntriesText| entries.version() == head.entries_version;
+        Some(EntriesText::default())
+            .filter(is_current)
+            .or_else(|| self.remembered.get(&node).map(|answer| answer.entries).filter(is_current))
     }
 
     fn remembered(&self, node: NodeId) -> Option<Parts> {
@@ -207,18 +239,26 @@ impl NodeStates {
             return None;
         }
         let list = self.lists.slot(remembered.domain).newest()?;
-        Some(Parts { list, reachability: remembered.reachability, texts: remembered.texts.stale() })
+        let Remembered { reachability, texts, entries, .. } = remembered;
+        Some(Parts { list, reachability, texts: texts.stale(), entries })
+    }
+}
+
+impl Remembered {
+    /// Bytes, about.
+    fn weight(&self) -> u32 {
+        u32::try_from(self.entries.len()).unwrap_or(u32::MAX).saturating_add(REMEMBERED_BYTES)
     }
 }
 
 async fn compose(node: NodeId, parts: Parts, gzip: bool) -> Result<Pull, Fault> {
-    let Parts { list, reachability, texts } = parts;
+    let Parts { list, reachability, texts, entries } = parts;
     let head = br#"{"peers":["#;
-    let tail = tail(&reachability, &texts)?;
+    let tail = tail(&reachability, &texts, entries.as_str())?;
     let gzip = gzip && head.len() + list.len() + tail.len() <= GZIP_CEILING_BYTES;
     let body = if !gzip {
         list.compose(node, head, tail.as_bytes())
-    } else if list.uncompressed() <= CHUNKS_AT_ONCE {
+    } else if list.uncompressed() <= CHUNKS_AT_ONCE && tail.len() <= MAX_INLINE_BYTES {
         list.compose_gzip(node, head, tail.as_bytes())
     } else {
         tokio::task::spawn_blocking(move || list.compose_gzip(node, head, tail.as_bytes()))
@@ -228,11 +268,10 @@ async fn compose(node: NodeId, parts: Parts, gzip: bool) -> Result<Pull, Fault> 
     Ok(Pull { body, gzip })
 }
 
-/// Everything behind the peers. Nothing writes state entries yet, so the three arrays are empty.
-fn tail(reachability: &Reachability, texts: &BlockTexts) -> Result<String, Fault> {
+/// Everything behind the peers.
+fn tail(reachability: &Reachability, texts: &BlockTexts, entries: &str) -> Result<String, Fault> {
     let reachability = serde_json::to_string(&crate::http::ReachabilityView::from(*reachability))
         .map_err(|_| Fault::Invariant("a reachability has a json form"))?;
-    let entries = r#"{"metadata":[],"data":[],"reports":[]}"#;
     Ok(format!(
         r#"],"reachability":{reachability},"policy":{},"bridge":{},"state":{entries},"reports":{entries},"executions":{},"sessions":{}}}"#,
         texts.policy(),

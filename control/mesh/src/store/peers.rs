@@ -1,5 +1,6 @@
 //! Peers and the seeds of their pre-shared keys.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -144,6 +145,8 @@ pub(crate) struct Head {
     pub(crate) mesh_version: i64,
     /// The Node's own version.
     pub(crate) node_version: i64,
+    /// The version of the Node's entries; 0 where it never had one.
+    pub(crate) entries_version: i64,
     /// The Node's reachability as kept.
     pub(crate) reachability: Reachability,
     /// The Domain's thresholds.
@@ -151,19 +154,22 @@ pub(crate) struct Head {
 }
 
 pub(crate) const HEAD: &str = "
-    SELECT p.domain_id, d.mesh_version, p.node_version, r.state, r.changed_at, r.last_heartbeat_at,
-           d.heartbeat_interval_ms, d.stale_after_ms, d.unreachable_after_ms
+    SELECT p.domain_id, d.mesh_version, p.node_version, COALESCE(v.version, 0), r.state, r.changed_at,
+           r.last_heartbeat_at, d.heartbeat_interval_ms, d.stale_after_ms, d.unreachable_after_ms
     FROM mesh.peers p
     JOIN mesh.domains d ON d.domain_id = p.domain_id
     JOIN mesh.reachability r ON r.node_id = p.node_id
+    LEFT JOIN mesh.state_versions v ON v.node_id = p.node_id
     WHERE p.node_id = $1 AND p.deregistered_at IS NULL";
 
-type HeadRow = (Uuid, i64, i64, String, OffsetDateTime, Option<OffsetDateTime>, i64, i64, i64);
+type HeadRow = (Uuid, i64, i64, i64, String, OffsetDateTime, Option<OffsetDateTime>, i64, i64, i64);
 
 /// The head of a Node with a live Peer.
 pub(crate) async fn head<'e>(executor: impl PgExecutor<'e>, node: NodeId) -> Result<Option<Head>, Fault> {
     let row: Option<HeadRow> = sqlx::query_as(HEAD).bind(node.uuid()).fetch_optional(executor).await?;
-    let Some((domain, mesh_version, node_version, state, changed_at, last, interval, stale, unreachable)) = row else {
+    let Some((domain, mesh_version, node_version, entries_version, state, changed_at, last, interval, stale, gone)) =
+        row
+    else {
         return Ok(None);
     };
     let state = ReachabilityState::parse(&state).ok_or(Fault::Invariant("a reachability state has a known word"))?;
@@ -171,6 +177,7 @@ pub(crate) async fn head<'e>(executor: impl PgExecutor<'e>, node: NodeId) -> Res
         domain: DomainId::from_uuid(domain),
         mesh_version,
         node_version,
+        entries_version,
         reachability: Reachability {
             state,
             changed_at: Timestamp::new(changed_at),
@@ -179,7 +186,7 @@ pub(crate) async fn head<'e>(executor: impl PgExecutor<'e>, node: NodeId) -> Res
         policy: ReachabilityPolicy {
             heartbeat_interval: millis(interval),
             stale_after: millis(stale),
-            unreachable_after: millis(unreachable),
+            unreachable_after: millis(gone),
         },
     }))
 }
@@ -190,11 +197,11 @@ fn millis(value: i64) -> Duration {
 
 pub(crate) const BUMP_NODES: &str = "
     UPDATE mesh.peers SET node_version = node_version + 1, node_version_at = $2
-    WHERE node_id = ANY ($1) AND deregistered_at IS NULL";
+    WHERE node_id = ANY ($1) AND deregistered_at IS NULL RETURNING node_id, node_version";
 
-/// Counts a change of what these Nodes pull, their peers aside.
-pub(crate) async fn bump_nodes(tx: &mut Tx, nodes: &[NodeId], now: Timestamp) -> Result<(), Fault> {
+/// Counts a change of what these Nodes pull, their peers aside, and returns the versions it made.
+pub(crate) async fn bump_nodes(tx: &mut Tx, nodes: &[NodeId], now: Timestamp) -> Result<HashMap<NodeId, i64>, Fault> {
     let nodes: Vec<Uuid> = nodes.iter().map(NodeId::uuid).collect();
-    sqlx::query(BUMP_NODES).bind(nodes).bind(now.inner()).execute(&mut **tx).await?;
-    Ok(())
+    let rows: Vec<(Uuid, i64)> = sqlx::query_as(BUMP_NODES).bind(nodes).bind(now.inner()).fetch_all(&mut **tx).await?;
+    Ok(rows.into_iter().map(|(node, version)| (NodeId::from_uuid(node), version)).collect())
 }

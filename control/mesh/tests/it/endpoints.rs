@@ -10,7 +10,7 @@ use plexsphere_wire::{DenialReason, NodeId, Timestamp};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::pull::{gates, watched};
+use crate::callers::{gates, watched};
 use crate::world::{DEPLOYMENT, World, world};
 
 /// An answer: status, and code or body.

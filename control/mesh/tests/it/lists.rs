@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 use tower::ServiceExt as _;
 
-use crate::pull::{gates, watched};
+use crate::callers::{gates, watched};
 use crate::world::{DEPLOYMENT, World, world};
 
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test reports by failing")]
 
 mod addresses;
+mod callers;
 mod endpoints;
+mod entries;
+mod entries_model;
 mod heads;
 mod heartbeats;
 mod lists;
@@ -11,4 +14,5 @@ mod pull;
 mod reachability;
 mod responder;
 mod statements;
+mod topology;
 mod world;

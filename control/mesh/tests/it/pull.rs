@@ -4,24 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use plexsphere_kernel::audit::CaveatNames;
-use plexsphere_kernel::authz::AuthzUnavailable;
-use plexsphere_kernel::http::pipeline::Throttle;
-use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
-use plexsphere_kernel::http::{Gates, Operation, serve};
-use plexsphere_kernel::principal::NodePlace;
-use plexsphere_kernel::{
-    Assurance, AuditLog, AuditRecord, Authenticated, Authenticator, Authorizer, Clock as _, Credential, Decision,
-    Fault, ObjectRef, Principal, PrincipalScope, Subject, Tx,
-};
+use axum::body::Body;
+use plexsphere_kernel::{Clock as _, Fault, Tx};
 use plexsphere_mesh::{Blocks, PolicyBlock, Puller, ReadRefusal, SessionsBlock};
-use plexsphere_testkit::{Answers, logs};
-use plexsphere_wire::{Code, DenialReason, NodeId, PrincipalId, Problem, ResourceId};
+use plexsphere_testkit::logs;
+use plexsphere_wire::NodeId;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tower::ServiceExt as _;
 
-use crate::world::{World, world, world_with};
+use crate::callers::{ask, get};
+use crate::world::{world, world_with};
 
 #[tokio::test]
 async fn a_lone_node_pulls_every_member_in_its_order_and_empty_form() {
@@ -33,6 +25,9 @@ async fn a_lone_node_pulls_every_member_in_its_order_and_empty_form() {
         r#"{{"peers":[],"reachability":{{"state":"unreachable","changed_at":"2027-01-15T08:00:00Z"}},"policy":null,"bridge":null,"state":{entries},"reports":{entries},"executions":[],"sessions":[]}}"#
     );
     assert_eq!(world.pull(node).await, expected);
+    let request = http::Request::get(format!("/v1/nodes/{node}/state"));
+    let told = ask(&world, request, (&format!("nsk_{node}"), Body::empty())).await;
+    assert_eq!((told.status, told.coding, told.body), (200, None, expected.into_bytes()));
     world.accept(vec![world.beat(node)]).await;
     let pulled: Value = serde_json::from_str(&world.pull(node).await).unwrap();
     assert_eq!(pulled["reachability"]["last_heartbeat_at"], "2027-01-15T08:00:00Z");
@@ -50,11 +45,14 @@ async fn two_pulls_are_byte_equal_sorted_and_without_oneself_in_both_codings() {
     let own = nodes[2];
     let first = world.pull(own).await;
     assert_eq!(first, world.pull(own).await);
+    let path = format!("/v1/nodes/{own}/state");
+    let told = get(&world, &path, &format!("nsk_{own}")).await;
+    assert_eq!(told.body, get(&world, &path, &format!("nsk_{own}")).await.body);
     let packed = world.mesh.states().pull(own, Puller::Node, true).await.unwrap();
     let mut unpacked = String::new();
     flate2::read::GzDecoder::new(packed.body.as_slice()).read_to_string(&mut unpacked).unwrap();
     assert!(packed.gzip);
-    assert_eq!(unpacked, first);
+    assert_eq!((unpacked, told.body), (first.clone(), packed.body));
     let pulled: Value = serde_json::from_str(&first).unwrap();
     let seen: Vec<String> =
         pulled["peers"].as_array().unwrap().iter().map(|peer| peer["node_id"].as_str().unwrap().to_owned()).collect();
@@ -170,87 +168,9 @@ async fn a_failing_provider_fails_the_pull_but_unknown_sessions_are_said() {
     let world = world_with(Blocks { policy: Some(Arc::new(Broken)), ..Blocks::default() }).await;
     let node = world.join().await;
     assert!(matches!(world.mesh.states().pull(node, Puller::Node, false).await, Err(ReadRefusal::Fault(_))));
-}
-
-/// Callers by the text of their bearer: a Node by its id behind `nsk_`, anything else an operator without relations,
-/// `admin` one with all.
-struct Callers(NodePlace);
-
-#[async_trait]
-impl Authenticator for Callers {
-    async fn operator(&self, bearer: &str) -> Result<Authenticated, Problem> {
-        let id = if bearer == "admin" { 1 } else { 2 };
-        let subject = Subject::User(PrincipalId::from_uuid(uuid::Uuid::from_u128(id)));
-        Ok(Authenticated::Operator {
-            principal: Principal { subject, scope: PrincipalScope::Platform },
-            credential: Credential::AccessToken(Assurance::default()),
-        })
-    }
-
-    async fn session(&self, _: &str) -> Result<Authenticated, Problem> {
-        Err(Problem::new(Code::Unauthenticated, "no"))
-    }
-
-    async fn node(&self, bearer: &str) -> Result<Authenticated, Problem> {
-        let node = bearer.strip_prefix("nsk_").unwrap().parse().unwrap();
-        Ok(Authenticated::Node(NodePlace { node, ..self.0.clone() }))
-    }
-}
-
-#[async_trait]
-impl Authorizer for Callers {
-    async fn check(&self, who: &Principal, relation: &str, _: &ObjectRef) -> Result<Decision, AuthzUnavailable> {
-        assert_eq!(relation, "node-agent");
-        Ok(if who.subject.uuid().as_u128() == 1 {
-            Decision::Allowed { relation_path: Vec::new() }
-        } else {
-            Decision::Denied { reason: DenialReason::InsufficientRelation, relation_path: Vec::new() }
-        })
-    }
-}
-
-#[async_trait]
-impl AuditLog for Callers {
-    async fn record(&self, _: &mut Tx, _: AuditRecord) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn record_decision(&self, _: AuditRecord, _: CaveatNames) -> Result<(), Fault> {
-        Ok(())
-    }
-}
-
-/// Gates before which the callers of [`Callers`] stand.
-pub(crate) fn gates(world: &World) -> Arc<Gates> {
-    let now = world.clock.now();
-    let place = NodePlace {
-        node: NodeId::mint(now),
-        domain: world.domain,
-        project: world.project,
-        resource: ResourceId::mint(now),
-    };
-    let callers = Arc::new(Callers(place));
-    Arc::new(Gates {
-        authenticator: callers.clone(),
-        authorizer: callers.clone(),
-        audit: callers,
-        clock: world.clock.clone(),
-        throttle: Throttle::new(1, 1_000),
-        origins: AllowedOrigins::default(),
-    })
-}
-
-async fn call(world: &World, path: &str, bearer: &str) -> (u16, Option<String>, Vec<u8>) {
-    let request = http::Request::get(path)
-        .header("authorization", format!("Bearer {bearer}"))
-        .header("accept-encoding", "gzip")
-        .body(axum::body::Body::empty())
-        .unwrap();
-    let response = watched(world.mesh.operations(), &gates(world)).oneshot(request).await.unwrap();
-    let coding = response.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned());
-    let status = response.status().as_u16();
-    let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
-    (status, coding, body.to_vec())
+    logs.expect("a request failed");
+    let told = get(&world, &format!("/v1/nodes/{node}/state"), &format!("nsk_{node}")).await;
+    assert_eq!(told.refusal(), (500, "internal".into()));
 }
 
 #[tokio::test]
@@ -258,17 +178,16 @@ async fn the_gate_tells_own_from_foreign_and_absence_only_to_those_who_may_know(
     let world = world().await;
     let (a, b) = (world.join().await, world.join().await);
     let (state, reachability) = (format!("/v1/nodes/{a}/state"), format!("/v1/nodes/{a}/reachability"));
-    let (status, coding, body) = call(&world, &state, &format!("nsk_{a}")).await;
-    assert_eq!((status, coding.as_deref()), (200, Some("gzip")));
+    let told = get(&world, &state, &format!("nsk_{a}")).await;
+    assert_eq!((told.status, told.coding.as_deref()), (200, Some("gzip")));
     let mut text = String::new();
-    flate2::read::GzDecoder::new(body.as_slice()).read_to_string(&mut text).unwrap();
+    flate2::read::GzDecoder::new(told.body.as_slice()).read_to_string(&mut text).unwrap();
     assert!(text.contains(&b.to_string()) && !text.contains(&a.to_string()));
-    let (status, _, body) = call(&world, &reachability, "admin").await;
+    let told = get(&world, &reachability, "admin").await;
     assert_eq!(
-        (status, body.as_slice()),
+        (told.status, told.body.as_slice()),
         (200, br#"{"state":"unreachable","changed_at":"2027-01-15T08:00:00Z"}"#.as_slice())
     );
-    let code = |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap()["code"].as_str().unwrap().to_owned();
     let stranger = NodeId::mint(world.clock.now());
     for path in ["state", "reachability"] {
         let of = |node: NodeId| format!("/v1/nodes/{node}/{path}");
@@ -278,8 +197,8 @@ async fn the_gate_tells_own_from_foreign_and_absence_only_to_those_who_may_know(
             (of(stranger), "nobody".to_owned(), (403, "insufficient_relation")),
             (of(stranger), "admin".to_owned(), (404, "node_not_found")),
         ] {
-            let (status, coding, body) = call(&world, &path, &bearer).await;
-            assert_eq!((status, code(&body).as_str(), coding), (expected.0, expected.1, None));
+            let told = get(&world, &path, &bearer).await;
+            assert_eq!((told.refusal(), &told.coding), ((expected.0, expected.1.to_owned()), &None));
         }
     }
 }
@@ -291,14 +210,8 @@ async fn only_a_pull_of_the_nodes_own_settles_what_it_missed() {
     world.clock.advance(30);
     let state = format!("/v1/nodes/{node}/state");
     for (bearer, is_missing) in [("admin".to_owned(), true), (format!("nsk_{node}"), false)] {
-        assert_eq!(call(&world, &state, &bearer).await.0, 200);
+        assert_eq!(get(&world, &state, &bearer).await.status, 200);
         world.mesh.heartbeats().flush_served().await.unwrap();
         assert_eq!(world.accept(vec![world.beat(node)]).await[0].reconcile, is_missing, "{bearer}");
     }
-}
-
-/// The operations as they are served, each answer compared with the document they make.
-pub(crate) fn watched(operations: Vec<Operation>, gates: &Arc<Gates>) -> axum::Router {
-    let document = plexsphere_api::document(&operations.iter().collect::<Vec<_>>(), "test");
-    Answers::of(document).guard(serve(operations, gates))
 }

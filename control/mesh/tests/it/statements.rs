@@ -41,8 +41,12 @@ async fn the_peer_list_and_the_search_for_an_address_walk_an_index() {
         INSERT INTO mesh.endpoints (peer_id, host, port, nat_type, reported_at, accepted_at, stale_after)
         SELECT peer_id, '192.0.2.1', 1, 'unknown', now(), now(), now() + interval '1 hour' FROM mesh.peers";
     sqlx::query(endpoints).execute(&pool).await.unwrap();
-    for vacuum in ["VACUUM ANALYZE mesh.peers", "VACUUM ANALYZE mesh.allocations", "VACUUM ANALYZE mesh.endpoints"] {
-        sqlx::raw_sql(vacuum).execute(&pool).await.unwrap();
+    let entries = "
+        INSERT INTO mesh.state_entries (node_id, kind, key, value, written_at)
+        SELECT node_id, 'report', 'k' || n, '', now() FROM mesh.peers, generate_series(1, 4) n";
+    sqlx::query(entries).execute(&pool).await.unwrap();
+    for table in ["peers", "allocations", "endpoints", "state_entries"] {
+        sqlx::raw_sql(AssertSqlSafe(format!("VACUUM ANALYZE mesh.{table}"))).execute(&pool).await.unwrap();
     }
     let explain = async |part: &str| {
         let mut found = STATEMENTS.iter().filter(|statement| statement.contains(part));
@@ -60,6 +64,8 @@ async fn the_peer_list_and_the_search_for_an_address_walk_an_index() {
     assert!(sweep.contains("Index Scan using endpoints_due") && !sweep.contains("Seq Scan"), "{sweep}");
     let search = explain("AS free").await;
     assert!(search.contains("allocations_pkey") && !search.contains("Seq Scan"), "{search}");
+    let entries = explain("SELECT kind, key, value, workload_tag").await;
+    assert!(entries.contains("state_entries_pkey") && !entries.contains("Seq Scan"), "{entries}");
     let head = explain("SELECT p.domain_id, d.mesh_version").await;
     assert!(head.contains("peers_live_node"), "{head}");
 }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use plexsphere_kernel::audit::CaveatNames;
 use plexsphere_kernel::seams::{Join, JoinRefusal, Joined, LeaveReason, MeshMembership};
 use plexsphere_kernel::{AuditLog, AuditRecord, Changes, Clock, Database, Fault, KekRing, MIGRATOR, Tx};
-use plexsphere_mesh::{Blocks, Mesh, MeshConfig, MeshParts, Puller};
+use plexsphere_mesh::{Blocks, EdgeHandshakes, Mesh, MeshConfig, MeshParts, Puller};
 use plexsphere_testkit::TestDatabase;
 use plexsphere_wire::heartbeat::{Heartbeat, HeartbeatBatch, HeartbeatVerdict};
 use plexsphere_wire::{DomainId, NodeId, ProjectId, Timestamp};
@@ -39,6 +39,11 @@ impl Rows {
     pub(crate) fn take(&self) -> Vec<(AuditRecord, CaveatNames)> {
         std::mem::take(&mut self.0.lock())
     }
+
+    /// The rows alone.
+    pub(crate) fn taken(&self) -> Vec<AuditRecord> {
+        self.take().into_iter().map(|(record, _)| record).collect()
+    }
 }
 
 #[async_trait]
@@ -66,7 +71,7 @@ pub(crate) struct World {
     pub(crate) project: ProjectId,
 }
 
-const MIGRATIONS: [&str; 5] = ["kernel", "kernel changes", "mesh", "mesh changes", "endpoints"];
+const MIGRATIONS: [&str; 6] = ["kernel", "kernel changes", "mesh", "mesh changes", "endpoints", "state entries"];
 
 /// The kernel's and the mesh's migrations alone: this context stands without the tables of any other.
 pub(crate) fn migrator() -> &'static Migrator {
@@ -90,6 +95,20 @@ pub(crate) async fn world_with(blocks: Blocks) -> World {
 }
 
 pub(crate) fn world_on(db: TestDatabase, database: Database, blocks: Blocks) -> World {
+    seated(db, database, (blocks, None))
+}
+
+pub(crate) async fn world_hearing(handshakes: Arc<dyn EdgeHandshakes>) -> World {
+    let db = TestDatabase::with(migrator()).await;
+    let database = Database::new(db.pool_as("mesh").await);
+    seated(db, database, (Blocks::default(), Some(handshakes)))
+}
+
+fn seated(
+    db: TestDatabase,
+    database: Database,
+    (blocks, handshakes): (Blocks, Option<Arc<dyn EdgeHandshakes>>),
+) -> World {
     let now = Timestamp::from_unix_seconds(1_800_000_000);
     let clock = Arc::new(TestClock(Mutex::new(now)));
     let keks = Arc::new(KekRing::parse(&KekRing::generate()).unwrap());
@@ -102,6 +121,7 @@ pub(crate) fn world_on(db: TestDatabase, database: Database, blocks: Blocks) -> 
         changes: Arc::clone(&changes),
         audit: Arc::clone(&audit) as Arc<dyn AuditLog>,
         blocks,
+        handshakes,
     };
     let mesh = Mesh::new(MeshConfig::new(DEPLOYMENT), parts);
     let members = mesh.membership();
@@ -177,6 +197,7 @@ impl World {
             keks: Arc::clone(&self.keks),
             audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
             blocks: Blocks::default(),
+            handshakes: None,
         };
         Mesh::new(config, parts)
     }
