@@ -1,9 +1,13 @@
 //! Event streams to Nodes and operators (GetNodeEvents).
 
+mod chunk;
 mod connection;
 mod consumer;
 mod hub;
+mod line;
+mod parked;
 mod patience;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -26,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 pub use connection::{CloseReason, Connection, EventBody, Follower, Pushed};
 pub use consumer::{EventBus, EventBusDeps};
 pub use hub::{EventFrame, Hub, Join, JoinRefusal, Joined, Timer};
+pub use parked::{Handover, Seat};
+pub use socket::{Socket, Tls};
 pub use verify::{Rejection, verify, verify_announcement};
 pub use wheel::Wheel;
 
@@ -142,7 +148,8 @@ impl Fanout {
         })?;
         let connection = Arc::clone(&joined.connection);
         // Made before anything is waited for: a body that is dropped takes its stream out again.
-        let body = self.body(joined, cursor, by_node, announcement);
+        let mut body = self.body(joined, cursor, by_node, announcement);
+        body.parks = peer.activity.clone().filter(|activity| activity.handover.offered());
         // A revocation may have passed between the judgement and the join.
         if by_node && self.lives(&connection).await == Ok(false) {
             self.hub.close(&connection, CloseReason::Revoked);
@@ -304,7 +311,9 @@ impl Fanout {
                 () = cancel.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            for connection in self.hub.tick() {
+            let recheck = self.hub.tick();
+            self.hub.flush().await;
+            for connection in recheck {
                 match still_lives(self.lookup.directory(), &connection) {
                     Some(true) => self.hub.recheck_later(&connection),
                     Some(false) => self.hub.close(&connection, CloseReason::Revoked),

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use plexsphere_wire::subjects::EventTarget;
 use plexsphere_wire::{DomainId, NodeId, Timestamp, sse};
+use prometheus_client::metrics::counter::Counter;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{CloseReason, Connection, Follower, Pushed};
@@ -113,6 +114,8 @@ pub struct Hub {
     open: AtomicUsize,
     next_id: AtomicU64,
     wheel: Mutex<Wheel<(Weak<Connection>, Timer)>>,
+    /// Streams on lines of their own for which something waits.
+    unsent: Mutex<Vec<Arc<Connection>>>,
     config: EventsConfig,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
@@ -129,6 +132,7 @@ impl Hub {
             open: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             wheel: Mutex::new(Wheel::new(clock.monotonic())),
+            unsent: Mutex::default(),
             config,
             clock,
             metrics,
@@ -190,7 +194,8 @@ impl Hub {
         self.applied.fetch_max(sequence, Ordering::AcqRel);
     }
 
-    /// Enters a frame into its ring and hands it to every stream that it concerns.
+    /// Enters a frame into its ring and hands it to every stream that it concerns. To streams on lines of their own it is
+    /// sent by [`Hub::flush`], so that frames that come together leave together.
     pub fn apply(&self, frame: EventFrame) {
         let Some(shard) = self.shard(frame.domain) else { return };
         let frame = Arc::new(frame);
@@ -237,13 +242,39 @@ impl Hub {
     fn push(&self, connection: &Arc<Connection>, bytes: Bytes, now: Duration) {
         let already = connection.closed().is_some();
         match connection.push(bytes, self.config.queue_frames, self.config.queue_bytes, now) {
-            Pushed::Unwatched => {
-                self.schedule(connection, Timer::Stall, now + millis(self.config.write_timeout_millis));
-            }
+            Pushed::Unwatched => self.watch(connection),
             Pushed::Watched => {}
+            Pushed::Unsent => self.unsent.lock().push(Arc::clone(connection)),
             Pushed::Closed if already => {}
             Pushed::Closed => self.closing(connection, CloseReason::Overflow),
         }
+    }
+
+    /// Looks whether a stream's frames are taken after the time that a client has for it.
+    pub(super) fn watch(&self, connection: &Arc<Connection>) {
+        self.schedule(connection, Timer::Stall, self.now() + millis(self.config.write_timeout_millis));
+    }
+
+    /// Sends what waits for streams on lines of their own, everything of a stream in one go. Takes turns with other tasks.
+    pub async fn flush(&self) {
+        let unsent = std::mem::take(&mut *self.unsent.lock());
+        let now = self.now();
+        for connection in unsent {
+            if connection.flush(now) {
+                self.watch(&connection);
+            }
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    /// The counter of writes to streams on lines of their own.
+    pub(super) fn writes(&self) -> Counter {
+        self.metrics.stream_writes.clone()
+    }
+
+    /// Counts streams on lines of their own up or down.
+    pub(super) fn parked(&self, by: i64) {
+        self.metrics.streams_parked.inc_by(by);
     }
 
     /// Opens a stream behind its cursor, or at the tail.
@@ -317,7 +348,7 @@ impl Hub {
     }
 
     /// Fires what is due; returns the streams whose follower is to be looked at now. Whoever looks sees to the next time
-    /// ([`Hub::recheck_later`]), so that each stream is waited for once.
+    /// ([`Hub::recheck_later`]), so that each stream is waited for once. Keep-alives may wait for [`Hub::flush`].
     pub fn tick(&self) -> Vec<Arc<Connection>> {
         let now = self.now();
         let due = self.wheel.lock().advance(now);
