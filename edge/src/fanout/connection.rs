@@ -13,8 +13,9 @@ use plexsphere_wire::{DomainId, NodeId, sse};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::hub::{EventFrame, Hub};
+use super::hub::{EventFrame, Hub, Joined};
 use super::line::{Line, Waiting};
+use crate::body::Peer;
 use crate::listen::Activity;
 
 /// Why a stream ended.
@@ -243,6 +244,16 @@ pub struct EventBody {
 }
 
 impl EventBody {
+    /// The body of a stream that has joined: the opening, what the ring holds for it, then live frames. It is handed over
+    /// if the connection below can do without it.
+    #[must_use]
+    pub fn of(joined: Joined, hub: Arc<Hub>, peer: &Peer) -> Self {
+        let mut body = Self::new(joined.connection, hub);
+        body.ring = joined.ring;
+        body.parks = peer.activity.clone().filter(|activity| activity.handover.offered());
+        body
+    }
+
     pub(super) fn new(connection: Arc<Connection>, hub: Arc<Hub>) -> Self {
         let opening = VecDeque::from([Bytes::from_static(sse::OPENING)]);
         Self { connection, hub, opening, older: None, ring: VecDeque::new(), parks: None }
