@@ -1,5 +1,6 @@
 //! Event streams to Nodes and operators (GetNodeEvents).
 
+mod burst;
 mod chunk;
 mod connection;
 mod consumer;
@@ -7,6 +8,7 @@ mod hub;
 mod line;
 mod parked;
 mod patience;
+mod shard;
 mod socket;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,11 @@ impl Chunk {
         Self { frames: taken, payload: frames.iter().take(taken).map(Bytes::len).sum(), written: 0 }
     }
 
+    /// The same chunk, of which so many bytes have left.
+    pub(super) const fn past(self, written: usize) -> Self {
+        Self { written, ..self }
+    }
+
     /// How many frames it carries.
     pub(super) const fn frames(&self) -> usize {
         self.frames

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::hub::{EventFrame, Hub, Joined};
 use super::line::{Line, Waiting};
+use super::shard::Slot;
 use crate::body::Peer;
 use crate::listen::Activity;
 
@@ -105,10 +106,6 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    fn has_room(&self, bytes: &Bytes, max_frames: usize, max_bytes: usize) -> bool {
-        self.waiting.frames.len() < max_frames && self.waiting.bytes + bytes.len() <= max_bytes
-    }
-
     /// Has the task of `cx` woken when there is something to do.
     pub(super) fn wake_by(&mut self, cx: &Context<'_>) {
         if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -134,6 +131,7 @@ pub struct Connection {
     pub ends_at: Duration,
     /// Ends the connection below.
     pub kill: CancellationToken,
+    pub(super) slot: Slot,
     pub(super) queue: Mutex<Queue>,
 }
 
@@ -158,7 +156,7 @@ impl Connection {
         (above, ends_at): (u64, Duration),
         kill: CancellationToken,
     ) -> Self {
-        Self { id, node, domain, follower, above, ends_at, kill, queue: Mutex::default() }
+        Self { id, node, domain, follower, above, ends_at, kill, slot: Slot::default(), queue: Mutex::default() }
     }
 
     /// Puts a frame into the queue; a queue over its bounds closes the stream.
@@ -167,15 +165,15 @@ impl Connection {
         if queue.closed.is_some() {
             return Pushed::Closed;
         }
-        if !queue.has_room(&bytes, max_frames, max_bytes) {
-            // What only waits to be sent together is sent first: the client has had no chance to take it.
-            let Queue { line, waiting, .. } = &mut *queue;
-            let sent = line.as_mut().is_some_and(|line| line.send(waiting, false, now).is_ok());
-            if !sent || !queue.has_room(&bytes, max_frames, max_bytes) {
-                drop(queue);
-                self.close(CloseReason::Overflow);
-                return Pushed::Closed;
-            }
+        let (Queue { line, waiting, .. }, limits) = (&mut *queue, (max_frames, max_bytes));
+        let room = match line {
+            Some(line) => line.has_room(waiting, &bytes, limits, now),
+            None => waiting.has_room(&bytes, limits),
+        };
+        if !room {
+            drop(queue);
+            self.close(CloseReason::Overflow);
+            return Pushed::Closed;
         }
         queue.waiting.push(bytes, now);
         if let Some(line) = &mut queue.line {

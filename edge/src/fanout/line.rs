@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 
+use super::burst::Burst;
 use super::chunk::Chunk;
 use super::socket::Socket;
 
@@ -34,6 +35,11 @@ impl Waiting {
         }
         self.bytes += bytes.len();
         self.frames.push_back(bytes);
+    }
+
+    /// Whether one more frame is within these bounds, of frames and of bytes.
+    pub(super) fn has_room(&self, bytes: &Bytes, (max_frames, max_bytes): (usize, usize)) -> bool {
+        self.frames.len() < max_frames && self.bytes + bytes.len() <= max_bytes
     }
 
     /// Takes the first frame.
@@ -68,6 +74,8 @@ pub(super) enum Sent {
 pub(super) struct Line {
     socket: Socket,
     chunk: Option<Chunk>,
+    /// The last sequence that the stream was offered.
+    heard: u64,
     discarded: usize,
     ended: bool,
     /// Whether the hub has it among those that it writes to next.
@@ -76,9 +84,18 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// A line on which only frames are sent; counts its writes.
-    pub(super) const fn new(socket: Socket, writes: Counter) -> Self {
-        Self { socket, chunk: None, discarded: 0, ended: false, unsent: false, writes }
+    /// A line on which only frames above `heard` are sent; counts its writes.
+    pub(super) const fn new(socket: Socket, heard: u64, writes: Counter) -> Self {
+        Self { socket, chunk: None, heard, discarded: 0, ended: false, unsent: false, writes }
+    }
+
+    /// Whether the stream was not offered this sequence yet; from then on it was.
+    pub(super) const fn hears(&mut self, sequence: u64) -> bool {
+        let new = sequence > self.heard;
+        if new {
+            self.heard = sequence;
+        }
+        new
     }
 
     /// The socket, for its end.
@@ -95,6 +112,48 @@ impl Line {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Sent::Full),
             sent => sent,
         }
+    }
+
+    /// Whether one more frame finds room in the queue. What only waits to be sent together is sent for it: the client has
+    /// had no chance to take it.
+    pub(super) fn has_room(
+        &mut self,
+        waiting: &mut Waiting,
+        bytes: &Bytes,
+        limits: (usize, usize),
+        now: Duration,
+    ) -> bool {
+        waiting.has_room(bytes, limits) || (self.send(waiting, false, now).is_ok() && waiting.has_room(bytes, limits))
+    }
+
+    /// Sends a burst as it is, which suits a stream for which nothing waits; `None` if it does not suit this one.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub(super) fn send_whole(
+        &mut self,
+        waiting: &mut Waiting,
+        burst: &Burst,
+        by_node: bool,
+        now: Duration,
+    ) -> io::Result<Option<Sent>> {
+        let busy = self.chunk.is_some() || !waiting.frames.is_empty() || self.socket.holds_bytes();
+        if busy || !burst.suits(self.heard, by_node) {
+            return Ok(None);
+        }
+        let written = match self.socket.write(&burst.wire()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            written => written?,
+        };
+        self.writes.inc();
+        self.heard = burst.last();
+        waiting.taken_at = now;
+        if written < burst.len() {
+            let frames = burst.frames().iter().map(|pending| pending.frame.bytes.clone());
+            frames.for_each(|bytes| waiting.push(bytes, now));
+            self.chunk = Some(Chunk::of(&waiting.frames).past(written));
+        }
+        self.send(waiting, false, now).map(Some)
     }
 
     fn send_on(&mut self, waiting: &mut Waiting, ends: bool, now: Duration) -> io::Result<Sent> {

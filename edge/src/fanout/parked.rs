@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::connection::{CloseReason, Connection};
+use super::burst::Burst;
+use super::connection::{CloseReason, Connection, Follower, Queue};
 use super::hub::Hub;
 use super::line::{Line, Sent};
 use super::socket::Socket;
@@ -96,7 +97,7 @@ impl Seat {
     /// Follows on this socket until the client leaves, the stream is closed or the connection is killed. Holds `place`
     /// until the socket is closed.
     pub async fn follow(self, socket: Socket, place: impl Send) {
-        self.connection.queue.lock().line = Some(Line::new(socket, self.hub.writes()));
+        self.hub.park(&self.connection, socket);
         let kill = self.connection.kill.clone();
         let ended = kill.run_until_cancelled(std::future::poll_fn(|cx| self.poll(cx))).await;
         drop(self);
@@ -117,7 +118,76 @@ impl Seat {
     }
 }
 
+/// What an offer did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Offered {
+    /// How many frames were for the stream.
+    pub(super) frames: u64,
+    /// Whether the caller shall see to it that somebody looks if they are taken.
+    pub(super) unwatched: bool,
+    /// Whether they did not find room.
+    pub(super) overflows: bool,
+}
+
+impl Queue {
+    /// Has the stream's task wait for room, or find the client gone; whether nobody looks yet if the client takes anything.
+    fn hand_to_task(&mut self) -> bool {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        !std::mem::replace(&mut self.watched, true)
+    }
+}
+
 impl Connection {
+    /// Gives the stream a line of its own.
+    pub(super) fn go_on(&self, line: Line) {
+        self.queue.lock().line = Some(line);
+    }
+
+    /// Whether the stream has a line of its own.
+    pub(super) fn is_parked(&self) -> bool {
+        self.queue.lock().line.is_some()
+    }
+
+    /// Whether a live frame is for the stream and it was not offered it yet; from then on it was.
+    pub(super) fn hears(&self, sequence: u64) -> bool {
+        let line_hears = |line: &mut Line| line.hears(sequence);
+        sequence > self.above && self.queue.lock().line.as_mut().is_none_or(line_hears)
+    }
+
+    /// Sends a burst, and queues what of it does not leave at once.
+    pub(super) fn offer(&self, burst: &Burst, limits: (usize, usize), now: Duration) -> Offered {
+        let by_node = matches!(self.follower, Follower::Node(_));
+        let mut queue = self.queue.lock();
+        let queue = &mut *queue;
+        let mut offered = Offered::default();
+        let Some(line) = queue.line.as_mut().filter(|_| queue.closed.is_none()) else { return offered };
+        let sent = match line.send_whole(&mut queue.waiting, burst, by_node, now) {
+            Ok(None) => {
+                // What waits goes first.
+                let _ = line.send(&mut queue.waiting, false, now);
+                for pending in burst.frames().iter().filter(|pending| !(by_node && pending.stale)) {
+                    if line.hears(pending.frame.sequence) {
+                        offered.frames += 1;
+                        offered.overflows |= !line.has_room(&mut queue.waiting, &pending.frame.bytes, limits, now);
+                        queue.waiting.push(pending.frame.bytes.clone(), now);
+                    }
+                }
+                line.send(&mut queue.waiting, false, now)
+            }
+            Ok(Some(sent)) => {
+                offered.frames = u64::try_from(burst.frames().len()).unwrap_or(0);
+                Ok(sent)
+            }
+            Err(error) => Err(error),
+        };
+        if !matches!(sent, Ok(Sent::All)) {
+            offered.unwatched = queue.hand_to_task();
+        }
+        offered
+    }
+
     /// Sends what waits on the stream's own line; whether the caller shall see to it that somebody looks if it is taken.
     pub(super) fn flush(&self, now: Duration) -> bool {
         let mut queue = self.queue.lock();
@@ -129,11 +199,7 @@ impl Connection {
         if closed || matches!(line.send(&mut queue.waiting, false, now), Ok(Sent::All)) {
             return false;
         }
-        // Its task waits for room, or finds the client gone.
-        if let Some(waker) = queue.waker.take() {
-            waker.wake();
-        }
-        !std::mem::replace(&mut queue.watched, true)
+        queue.hand_to_task()
     }
 
     fn poll_parked(&self, cx: &mut Context<'_>, now: Duration) -> (Poll<Option<Socket>>, bool) {
