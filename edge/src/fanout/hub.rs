@@ -25,8 +25,9 @@ use crate::config::{EventsConfig, millis, seconds};
 use crate::metrics::{Metrics, OfReason};
 
 const SHARDS: usize = 32;
-/// How many streams are looked up under a shard's lock at a time while a burst is sent.
-const WINDOW: usize = 64;
+/// How many streams are looked up under a shard's lock, and sent to before other tasks have their turn: some milliseconds
+/// at most.
+const WINDOW: usize = 256;
 
 /// A verified envelope, encoded once.
 #[derive(Debug)]
@@ -276,7 +277,8 @@ impl Hub {
             let mut left = usize::MAX;
             while let Some((from, streams)) = next(left) {
                 left = from;
-                let queued = streams.iter().map(|connection| self.send(connection, burst)).sum();
+                let now = self.now();
+                let queued = streams.iter().map(|connection| self.send(connection, burst, now)).sum();
                 self.metrics.frames_queued.inc_by(queued);
                 tokio::task::yield_now().await;
             }
@@ -289,8 +291,8 @@ impl Hub {
     }
 
     /// Sends a stream a burst, or queues what cannot be sent; how many frames of it are for the stream.
-    fn send(&self, connection: &Arc<Connection>, burst: &Burst) -> u64 {
-        let offered = connection.offer(burst, (self.config.queue_frames, self.config.queue_bytes), self.now());
+    fn send(&self, connection: &Arc<Connection>, burst: &Burst, now: Duration) -> u64 {
+        let offered = connection.offer(burst, (self.config.queue_frames, self.config.queue_bytes), now);
         if offered.unwatched {
             self.watch(connection);
         }

@@ -78,7 +78,11 @@ impl Socket {
     /// `WouldBlock` when it has no room, anything else when it is broken.
     pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Self::Plain(io) => io.try_write_vectored(slices),
+            // One piece is cheaper to pass than a list of one.
+            Self::Plain(io) => match slices {
+                [whole] => io.try_write(whole),
+                pieces => io.try_write_vectored(pieces),
+            },
             Self::Tls(tls) => tls.session.writer().write_vectored(slices),
         }
     }
