@@ -269,6 +269,7 @@ impl Hub {
     /// streams come and go meanwhile.
     async fn flush_domain(&self, domain: DomainId) {
         let Some(shard) = self.shard(domain) else { return };
+        let generation = self.generation();
         let pending = shard.lock().domains.get(&domain).map(|followers| followers.pending.clone());
         let bursts = Burst::of(&pending.unwrap_or_default());
         // Locks and unlocks within: a guard in the loop's own head would live as long as its body.
@@ -277,6 +278,11 @@ impl Hub {
             let mut left = usize::MAX;
             while let Some((from, streams)) = next(left) {
                 left = from;
+                // Sequences of another event stream would deafen those who joined since. Looked at after the window was
+                // taken: while it has not changed, nobody in it has.
+                if generation != self.generation() {
+                    return;
+                }
                 let now = self.now();
                 let queued = streams.iter().map(|connection| self.send(connection, burst, now)).sum();
                 self.metrics.frames_queued.inc_by(queued);

@@ -89,6 +89,7 @@ impl Shard {
         self.rings.clear();
         self.order.clear();
         self.bytes = 0;
+        self.domains.values_mut().for_each(|followers| followers.pending.clear());
     }
 
     /// Enters a frame into its ring, and drops the oldest ones beyond `share` bytes.

@@ -44,13 +44,17 @@ fn poll(body: &mut EventBody) -> Option<Bytes> {
     }
 }
 
-/// A stream that follows on a real socket, and the other end of it.
-async fn followed(hub: &Arc<Hub>, of: (NodeId, DomainId)) -> TcpStream {
+/// A stream that was taken from its body.
+fn seat(hub: &Arc<Hub>, of: (NodeId, DomainId)) -> Seat {
     let (mut body, activity) = live(hub, of);
     while poll(&mut body).is_some() {}
     activity.handover.note_written();
-    let seat = activity.handover.take().unwrap();
-    drop(body);
+    activity.handover.take().unwrap()
+}
+
+/// A stream that follows on a real socket, and the other end of it.
+async fn followed(hub: &Arc<Hub>, of: (NodeId, DomainId)) -> TcpStream {
+    let seat = seat(hub, of);
     let (ours, theirs) = pair().await;
     // What was applied before it has a line of its own reaches it as well.
     tokio::spawn(seat.follow(ours.into(), ()));
@@ -130,12 +134,29 @@ async fn a_burst_is_one_write_to_each_stream() {
 }
 
 #[tokio::test]
+async fn what_was_pending_when_the_event_stream_was_made_anew_reaches_nobody() {
+    let (hub, of) = (hub(EventsConfig::default()), (NodeId::mint(now()), DomainId::mint(now())));
+    // Its task never runs, so that it is still there.
+    let before = seat(&hub, of);
+    let (ours, _theirs) = pair().await;
+    hub.park(&before.connection, ours.into());
+    publish(&hub, of.1, 5_000, b"5000\n");
+    hub.reset();
+    assert_eq!(before.connection.closed(), Some(CloseReason::BusReset));
+    let mut after = followed(&hub, of).await;
+    hub.flush().await;
+    publish(&hub, of.1, 1, b"1\n");
+    hub.flush().await;
+    hub.connections().iter().for_each(|connection| hub.close(connection, CloseReason::Drain));
+    let mut heard = Vec::new();
+    after.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(sequences(&heard), [1]);
+}
+
+#[tokio::test]
 async fn a_parked_stream_is_small() {
     let hub = hub(EventsConfig::default());
-    let (mut body, activity) = live(&hub, (NodeId::mint(now()), DomainId::mint(now())));
-    while poll(&mut body).is_some() {}
-    activity.handover.note_written();
-    let seat = activity.handover.take().unwrap();
+    let seat = seat(&hub, (NodeId::mint(now()), DomainId::mint(now())));
     let (ours, _theirs) = pair().await;
     let follows = seat.follow(ours.into(), [0u8; 24]);
     let sizes = (size_of::<Connection>(), size_of_val(&follows));
