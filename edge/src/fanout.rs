@@ -1,9 +1,15 @@
 //! Event streams to Nodes and operators (GetNodeEvents).
 
+mod burst;
+mod chunk;
 mod connection;
 mod consumer;
 mod hub;
+mod line;
+mod parked;
 mod patience;
+mod shard;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -26,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 pub use connection::{CloseReason, Connection, EventBody, Follower, Pushed};
 pub use consumer::{EventBus, EventBusDeps};
 pub use hub::{EventFrame, Hub, Join, JoinRefusal, Joined, Timer};
+pub use parked::{Handover, Seat};
+pub use socket::{Socket, Tls};
 pub use verify::{Rejection, verify, verify_announcement};
 pub use wheel::Wheel;
 
@@ -142,7 +150,7 @@ impl Fanout {
         })?;
         let connection = Arc::clone(&joined.connection);
         // Made before anything is waited for: a body that is dropped takes its stream out again.
-        let body = self.body(joined, cursor, by_node, announcement);
+        let body = self.body((joined, peer), cursor, by_node, announcement);
         // A revocation may have passed between the judgement and the join.
         if by_node && self.lives(&connection).await == Ok(false) {
             self.hub.close(&connection, CloseReason::Revoked);
@@ -152,35 +160,36 @@ impl Fanout {
 
     fn body(
         self: &Arc<Self>,
-        joined: Joined,
+        (joined, peer): (Joined, &Peer),
         cursor: Option<u64>,
         by_node: bool,
         announcement: Option<(&'static str, Bytes)>,
     ) -> EventBody {
         let stale = self.clock.now().minus(seconds(self.config.stale_seconds));
         let of = (joined.connection.node, joined.connection.domain);
-        let mut body = EventBody::new(Arc::clone(&joined.connection), Arc::clone(&self.hub));
-        body.ring = joined.ring;
+        let (position, gap, dropped_issued_at) = (joined.position, joined.gap, joined.dropped_issued_at);
+        let connection = Arc::clone(&joined.connection);
+        let mut body = EventBody::of(joined, Arc::clone(&self.hub), peer);
         if by_node {
             body.ring.retain(|frame| frame.issued_at >= stale);
         }
         // What the ring has dropped for its age is too old for a Node; what it dropped for its size may not be.
         let covered = self.config.ring_seconds >= self.config.stale_seconds
-            && joined.dropped_issued_at.is_none_or(|dropped| dropped < stale);
-        let gap = joined.gap.filter(|_| !by_node || !covered);
+            && dropped_issued_at.is_none_or(|dropped| dropped < stale);
+        let gap = gap.filter(|_| !by_node || !covered);
         if let Some((event, wire)) = announcement {
             let first = body.ring.front().map(|frame| frame.sequence.saturating_sub(1));
             let id = match (&gap, first) {
                 (Some(_), _) => cursor.unwrap_or(0),
                 (None, Some(below)) => below,
-                (None, None) => joined.position,
+                (None, None) => position,
             };
             body.opening.push_back(sse::frame(id, event, &wire).into());
         }
         if let Some((from, to)) = gap {
             let (sender, older) = mpsc::channel(8);
             body.older = Some(older);
-            let (fanout, connection, not_before) = (Arc::clone(self), joined.connection, by_node.then_some(stale));
+            let (fanout, not_before) = (Arc::clone(self), by_node.then_some(stale));
             tokio::spawn(async move {
                 if let Err(error) = fanout.read_older(of, (from, to), not_before, &sender).await {
                     tracing::info!(error, node = %of.0, "older events could not be read");
@@ -304,7 +313,9 @@ impl Fanout {
                 () = cancel.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            for connection in self.hub.tick() {
+            let recheck = self.hub.tick();
+            self.hub.flush().await;
+            for connection in recheck {
                 match still_lives(self.lookup.directory(), &connection) {
                     Some(true) => self.hub.recheck_later(&connection),
                     Some(false) => self.hub.close(&connection, CloseReason::Revoked),

@@ -18,6 +18,7 @@ pub use quic::{endpoint as quic_endpoint, serve_quic};
 pub use tcp::{Limits, serve_tcp};
 
 use crate::body::{Peer, RequestBody, ResponseBody};
+use crate::fanout::Handover;
 
 /// Answers requests of any version of HTTP.
 pub trait Handler: Send + Sync + 'static {
@@ -35,6 +36,8 @@ pub struct Activity {
     running: AtomicUsize,
     begun: AtomicUsize,
     unread: AtomicBool,
+    /// Where a response asks to be taken out of the HTTP library's hands.
+    pub handover: Handover,
 }
 
 impl Activity {

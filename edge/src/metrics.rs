@@ -74,6 +74,10 @@ pub struct Metrics {
     pub heartbeat_batches_unsettled: Family<OfReason, Counter>,
     /// Event streams open now.
     pub streams: Gauge,
+    /// Event streams that the hub writes to itself.
+    pub streams_parked: Gauge,
+    /// Writes to such streams.
+    pub stream_writes: Counter,
     /// Event streams ended, by reason.
     pub streams_closed: Family<OfReason, Counter>,
     /// Frames put into the queues of streams.
@@ -110,6 +114,8 @@ impl Metrics {
             heartbeat_batches: Counter::default(),
             heartbeat_batches_unsettled: Family::default(),
             streams: Gauge::default(),
+            streams_parked: Gauge::default(),
+            stream_writes: Counter::default(),
             streams_closed: Family::default(),
             frames_queued: Counter::default(),
             envelopes_rejected: Family::default(),
@@ -145,6 +151,8 @@ impl Metrics {
             self.heartbeat_batches_unsettled.clone(),
         );
         registry.register("streams", "Event streams open now", self.streams.clone());
+        registry.register("streams_parked", "Event streams without the HTTP library", self.streams_parked.clone());
+        registry.register("stream_writes", "Writes to parked event streams", self.stream_writes.clone());
         registry.register("streams_closed", "Event streams ended, by reason", self.streams_closed.clone());
         registry.register("frames_queued", "Frames put into queues", self.frames_queued.clone());
         registry.register("envelopes_rejected", "Event messages dropped, by reason", self.envelopes_rejected.clone());

@@ -13,7 +13,11 @@ use plexsphere_wire::{DomainId, NodeId, sse};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::hub::{EventFrame, Hub};
+use super::hub::{EventFrame, Hub, Joined};
+use super::line::{Line, Waiting};
+use super::shard::Slot;
+use crate::body::Peer;
+use crate::listen::Activity;
 
 /// Why a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +73,7 @@ impl CloseReason {
     }
 
     /// Whether the response ends as if complete. A broken end tells a client that it was too slow.
-    const fn clean(self) -> bool {
+    pub(super) const fn clean(self) -> bool {
         !matches!(self, Self::Overflow | Self::WriteTimeout | Self::ReplayFailed)
     }
 
@@ -89,14 +93,25 @@ pub enum Follower {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
-    frames: VecDeque<Bytes>,
-    bytes: usize,
-    waker: Option<Waker>,
-    closed: Option<CloseReason>,
-    taken_at: Duration,
+pub(super) struct Queue {
+    pub(super) waiting: Waiting,
+    pub(super) closed: Option<CloseReason>,
     /// Whether the wheel holds an entry that looks whether frames are taken.
-    watched: bool,
+    pub(super) watched: bool,
+    /// Whether the stream goes on without its response body.
+    pub(super) parked: bool,
+    /// Where frames go when no response body takes them.
+    pub(super) line: Option<Line>,
+    pub(super) waker: Option<Waker>,
+}
+
+impl Queue {
+    /// Has the task of `cx` woken when there is something to do.
+    pub(super) fn wake_by(&mut self, cx: &Context<'_>) {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+    }
 }
 
 /// An open stream as the hub knows it.
@@ -116,7 +131,8 @@ pub struct Connection {
     pub ends_at: Duration,
     /// Ends the connection below.
     pub kill: CancellationToken,
-    queue: Mutex<Queue>,
+    pub(super) slot: Slot,
+    pub(super) queue: Mutex<Queue>,
 }
 
 /// What a push did.
@@ -126,6 +142,8 @@ pub enum Pushed {
     Unwatched,
     /// Somebody looks already.
     Watched,
+    /// It waits on the stream's own line: the caller shall have it sent.
+    Unsent,
     /// The stream is closed, by this push or before.
     Closed,
 }
@@ -138,7 +156,7 @@ impl Connection {
         (above, ends_at): (u64, Duration),
         kill: CancellationToken,
     ) -> Self {
-        Self { id, node, domain, follower, above, ends_at, kill, queue: Mutex::default() }
+        Self { id, node, domain, follower, above, ends_at, kill, slot: Slot::default(), queue: Mutex::default() }
     }
 
     /// Puts a frame into the queue; a queue over its bounds closes the stream.
@@ -147,16 +165,20 @@ impl Connection {
         if queue.closed.is_some() {
             return Pushed::Closed;
         }
-        if queue.frames.len() >= max_frames || queue.bytes + bytes.len() > max_bytes {
+        let (Queue { line, waiting, .. }, limits) = (&mut *queue, (max_frames, max_bytes));
+        let room = match line {
+            Some(line) => line.has_room(waiting, &bytes, limits, now),
+            None => waiting.has_room(&bytes, limits),
+        };
+        if !room {
             drop(queue);
             self.close(CloseReason::Overflow);
             return Pushed::Closed;
         }
-        if queue.frames.is_empty() {
-            queue.taken_at = now;
+        queue.waiting.push(bytes, now);
+        if let Some(line) = &mut queue.line {
+            return if std::mem::replace(&mut line.unsent, true) { Pushed::Watched } else { Pushed::Unsent };
         }
-        queue.bytes += bytes.len();
-        queue.frames.push_back(bytes);
         if let Some(waker) = queue.waker.take() {
             waker.wake();
         }
@@ -169,8 +191,11 @@ impl Connection {
         if queue.closed.is_none() {
             queue.closed = Some(reason);
             if !reason.flushes() {
-                queue.frames = VecDeque::new();
-                queue.bytes = 0;
+                let Queue { line, waiting, .. } = &mut *queue;
+                match line {
+                    Some(line) => line.give_up(waiting),
+                    None => waiting.keep(0),
+                }
             }
         }
         if let Some(waker) = queue.waker.take() {
@@ -187,24 +212,20 @@ impl Connection {
     /// Since when frames wait without one being taken; `None` when none wait, and then nobody looks any longer.
     pub(super) fn waiting_since(&self) -> Option<Duration> {
         let mut queue = self.queue.lock();
-        queue.watched = !queue.frames.is_empty();
-        queue.watched.then_some(queue.taken_at)
+        queue.watched = !queue.waiting.frames.is_empty() || queue.line.as_ref().is_some_and(Line::holds_bytes);
+        queue.watched.then_some(queue.waiting.taken_at)
     }
 
     fn poll_take(&self, cx: &mut Context<'_>, now: Duration) -> Poll<Option<Result<Bytes, CloseReason>>> {
         let mut queue = self.queue.lock();
         // A close has emptied the queue, unless what waits in it is still to be had.
-        if let Some(bytes) = queue.frames.pop_front() {
-            queue.bytes -= bytes.len();
-            queue.taken_at = now;
+        if let Some(bytes) = queue.waiting.pop(now) {
             return Poll::Ready(Some(Ok(bytes)));
         }
         if let Some(reason) = queue.closed {
             return Poll::Ready(if reason.clean() { None } else { Some(Err(reason)) });
         }
-        if !queue.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            queue.waker = Some(cx.waker().clone());
-        }
+        queue.wake_by(cx);
         Poll::Pending
     }
 }
@@ -216,20 +237,52 @@ pub struct EventBody {
     pub(super) opening: VecDeque<Bytes>,
     pub(super) older: Option<mpsc::Receiver<Bytes>>,
     pub(super) ring: VecDeque<Arc<EventFrame>>,
+    /// The connection below, if it can do without this body once only live frames are left.
+    pub(super) parks: Option<Arc<Activity>>,
 }
 
 impl EventBody {
+    /// The body of a stream that has joined: the opening, what the ring holds for it, then live frames. It is handed over
+    /// if the connection below can do without it.
+    #[must_use]
+    pub fn of(joined: Joined, hub: Arc<Hub>, peer: &Peer) -> Self {
+        let mut body = Self::new(joined.connection, hub);
+        body.ring = joined.ring;
+        body.parks = peer.activity.clone().filter(|activity| activity.handover.offered());
+        body
+    }
+
     pub(super) fn new(connection: Arc<Connection>, hub: Arc<Hub>) -> Self {
         let opening = VecDeque::from([Bytes::from_static(sse::OPENING)]);
-        Self { connection, hub, opening, older: None, ring: VecDeque::new() }
+        Self { connection, hub, opening, older: None, ring: VecDeque::new(), parks: None }
     }
 
     /// The next bytes; an error breaks the response off.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CloseReason>>> {
+        let polled = self.poll_bytes(cx);
+        if let Some(activity) = &self.parks {
+            match &polled {
+                Poll::Pending if self.is_live() => activity.handover.ask(&self.connection, &self.hub),
+                Poll::Pending => {}
+                Poll::Ready(_) => {
+                    activity.handover.withdraw();
+                    activity.handover.note_unwritten();
+                }
+            }
+        }
+        polled
+    }
+
+    /// Whether there is nothing left but live frames.
+    fn is_live(&self) -> bool {
+        self.opening.is_empty() && self.older.is_none() && self.ring.is_empty()
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CloseReason>>> {
         if self.connection.closed().is_none_or(CloseReason::flushes) {
             // Whoever is still given what was before cannot take what is live yet, and does not stall.
-            if !self.opening.is_empty() || self.older.is_some() || !self.ring.is_empty() {
-                self.connection.queue.lock().taken_at = self.hub.now();
+            if !self.is_live() {
+                self.connection.queue.lock().waiting.taken_at = self.hub.now();
             }
             if let Some(bytes) = self.opening.pop_front() {
                 return Poll::Ready(Some(Ok(bytes)));
@@ -258,7 +311,12 @@ impl EventBody {
 
 impl Drop for EventBody {
     fn drop(&mut self) {
-        self.connection.close(CloseReason::Client);
-        self.hub.leave(&self.connection);
+        if let Some(activity) = &self.parks {
+            activity.handover.withdraw();
+        }
+        if !self.connection.queue.lock().parked {
+            self.connection.close(CloseReason::Client);
+            self.hub.leave(&self.connection);
+        }
     }
 }

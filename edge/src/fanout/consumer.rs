@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::consumer::DeliverPolicy;
-use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::{self, Message};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use plexsphere_wire::envelope::Envelope;
 use plexsphere_wire::intake::{EVENT_GATEWAY, SystemIntake};
@@ -32,6 +32,8 @@ use crate::probe::Probe;
 const KEY_PATIENCE: Duration = Duration::from_millis(500);
 /// How old a message may be whose key the directory may not know yet.
 const KEY_FRESH: Duration = Duration::from_secs(5);
+/// The most messages that are handed on together.
+const BURST: usize = 64;
 const RETRY: Duration = Duration::from_millis(500);
 /// The audit row of a message that was not believed.
 const REJECTED: &str = "event_bus.envelope_rejected";
@@ -173,7 +175,10 @@ impl EventBus {
             tokio::select! {
                 message = messages.next() => {
                     let message = message.ok_or_else(|| stream_error("closed"))?.map_err(stream_error)?;
-                    self.take(&message, &mut begun).await?;
+                    let taken = self.take_burst(message, &mut messages, &mut begun).await;
+                    // The next ones wait on the bus until these have left: no stream is buried by our own haste.
+                    self.hub.flush().await;
+                    taken?;
                 }
                 _ = check.tick() => self.check(&stream, created).await?,
             }
@@ -205,6 +210,16 @@ impl EventBus {
                 Ok(())
             }
         }
+    }
+
+    /// Takes a message and those that are there already.
+    async fn take_burst(&self, first: Message, messages: &mut Ordered, begun: &mut bool) -> Result<(), BusError> {
+        self.take(&first, begun).await?;
+        for _ in 1..BURST {
+            let Some(Some(message)) = messages.next().now_or_never() else { break };
+            self.take(&message.map_err(stream_error)?, begun).await?;
+        }
+        Ok(())
     }
 
     async fn take(&self, message: &Message, begun: &mut bool) -> Result<(), BusError> {
@@ -289,6 +304,8 @@ impl EventBus {
         if !fresh || !known || !self.misses.lock().may_wait(domain, &kid, begun) {
             return Err(Rejection::Key);
         }
+        // Others' frames do not wait for this one's key.
+        self.hub.flush().await;
         let mut judged = Err(Rejection::Key);
         while judged.as_ref().is_err_and(|rejection| *rejection == Rejection::Key)
             && self.clock.monotonic().saturating_sub(begun) < KEY_PATIENCE

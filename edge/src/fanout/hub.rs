@@ -3,7 +3,7 @@
 //! One task applies messages in sequence. A join registers the stream and reads the applied position under the shard's
 //! lock: everything up to the position comes from the ring, everything above it comes live, nothing twice.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -14,13 +14,20 @@ use plexsphere_wire::subjects::EventTarget;
 use plexsphere_wire::{DomainId, NodeId, Timestamp, sse};
 use tokio_util::sync::CancellationToken;
 
+use super::burst::{Burst, Pending};
 use super::connection::{CloseReason, Connection, Follower, Pushed};
+use super::line::Line;
+use super::shard::Shard;
+use super::socket::Socket;
 use super::wheel::Wheel;
 use crate::clock::Clock;
 use crate::config::{EventsConfig, millis, seconds};
 use crate::metrics::{Metrics, OfReason};
 
 const SHARDS: usize = 32;
+/// How many streams are looked up under a shard's lock, and sent to before other tasks have their turn: some milliseconds
+/// at most.
+const WINDOW: usize = 256;
 
 /// A verified envelope, encoded once.
 #[derive(Debug)]
@@ -35,20 +42,6 @@ pub struct EventFrame {
     pub issued_at: Timestamp,
     /// The frame as sent.
     pub bytes: Bytes,
-}
-
-#[derive(Default)]
-struct Shard {
-    rings: HashMap<(DomainId, EventTarget), VecDeque<Arc<EventFrame>>>,
-    order: VecDeque<Arc<EventFrame>>,
-    bytes: usize,
-    /// Every frame above this sequence is in the rings.
-    floor: u64,
-    /// When the newest frame that was dropped had been signed.
-    dropped_issued_at: Option<Timestamp>,
-    applied: u64,
-    nodes: HashMap<NodeId, Vec<Arc<Connection>>>,
-    domains: HashMap<DomainId, HashMap<u64, Arc<Connection>>>,
 }
 
 /// What the wheel is asked for.
@@ -113,6 +106,10 @@ pub struct Hub {
     open: AtomicUsize,
     next_id: AtomicU64,
     wheel: Mutex<Wheel<(Weak<Connection>, Timer)>>,
+    /// Streams on lines of their own in whose queues something waits to be sent.
+    unsent: Mutex<Vec<Arc<Connection>>>,
+    /// Domains with frames that streams on lines of their own have not been offered.
+    pending: Mutex<Vec<DomainId>>,
     config: EventsConfig,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
@@ -129,6 +126,8 @@ impl Hub {
             open: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             wheel: Mutex::new(Wheel::new(clock.monotonic())),
+            unsent: Mutex::default(),
+            pending: Mutex::default(),
             config,
             clock,
             metrics,
@@ -165,14 +164,7 @@ impl Hub {
     /// Begins behind `sequence`: nothing up to it is in the rings.
     pub fn begin(&self, sequence: u64) {
         for shard in &self.shards {
-            let mut shard = shard.lock();
-            shard.floor = sequence;
-            shard.dropped_issued_at = None;
-            shard.applied = sequence;
-            // A first load that broke off begins again, and would put its frames beside themselves.
-            shard.rings.clear();
-            shard.order.clear();
-            shard.bytes = 0;
+            shard.lock().begin(sequence);
         }
         self.applied.store(sequence, Ordering::Release);
     }
@@ -190,7 +182,8 @@ impl Hub {
         self.applied.fetch_max(sequence, Ordering::AcqRel);
     }
 
-    /// Enters a frame into its ring and hands it to every stream that it concerns.
+    /// Enters a frame into its ring and hands it to every stream that it concerns. To streams on lines of their own it is
+    /// sent by [`Hub::flush`], so that frames that come together leave together.
     pub fn apply(&self, frame: EventFrame) {
         let Some(shard) = self.shard(frame.domain) else { return };
         let frame = Arc::new(frame);
@@ -199,20 +192,26 @@ impl Hub {
         let mut queued = 0;
         {
             let mut shard = shard.lock();
-            shard.applied = frame.sequence;
-            shard.bytes += frame.bytes.len();
-            shard.order.push_back(Arc::clone(&frame));
-            shard.rings.entry((frame.domain, frame.target)).or_default().push_back(Arc::clone(&frame));
-            let share = self.config.ring_bytes / SHARDS;
-            shard.evict(|oldest, bytes| bytes > share && oldest.sequence < frame.sequence);
+            shard.enter(&frame, self.config.ring_bytes / SHARDS);
             match frame.target {
                 EventTarget::Domain => {
-                    for connection in shard.domains.get(&frame.domain).into_iter().flat_map(HashMap::values) {
-                        queued += u64::from(self.offer(connection, &frame, stale, now));
+                    if let Some(followers) = shard.domains.get_mut(&frame.domain) {
+                        for connection in followers.attached.values() {
+                            queued += u64::from(self.offer(connection, &frame, stale, now));
+                        }
+                        if !followers.parked.is_empty() {
+                            followers.pending.push(Pending { frame: Arc::clone(&frame), stale });
+                            self.pending.lock().push(frame.domain);
+                        }
                     }
                 }
                 EventTarget::Node(node) => {
+                    let before = shard.domains.get(&frame.domain).map_or(&[][..], |followers| &followers.pending);
                     for connection in shard.nodes.get(&node).into_iter().flatten() {
+                        // What was before it comes before it.
+                        for pending in before.iter().filter(|_| connection.is_parked()) {
+                            queued += u64::from(self.offer(connection, &pending.frame, pending.stale, now));
+                        }
                         queued += u64::from(self.offer(connection, &frame, stale, now));
                     }
                 }
@@ -227,7 +226,7 @@ impl Hub {
         if stale && matches!(connection.follower, Follower::Node(_)) {
             return false;
         }
-        if connection.domain != frame.domain || frame.sequence <= connection.above {
+        if connection.domain != frame.domain || !connection.hears(frame.sequence) {
             return false;
         }
         self.push(connection, frame.bytes.clone(), now);
@@ -237,13 +236,95 @@ impl Hub {
     fn push(&self, connection: &Arc<Connection>, bytes: Bytes, now: Duration) {
         let already = connection.closed().is_some();
         match connection.push(bytes, self.config.queue_frames, self.config.queue_bytes, now) {
-            Pushed::Unwatched => {
-                self.schedule(connection, Timer::Stall, now + millis(self.config.write_timeout_millis));
-            }
+            Pushed::Unwatched => self.watch(connection),
             Pushed::Watched => {}
+            Pushed::Unsent => self.unsent.lock().push(Arc::clone(connection)),
             Pushed::Closed if already => {}
             Pushed::Closed => self.closing(connection, CloseReason::Overflow),
         }
+    }
+
+    /// Looks whether a stream's frames are taken after the time that a client has for it.
+    pub(super) fn watch(&self, connection: &Arc<Connection>) {
+        self.schedule(connection, Timer::Stall, self.now() + millis(self.config.write_timeout_millis));
+    }
+
+    /// Sends what waits for streams on lines of their own, everything of a stream in one go. Takes turns with other tasks.
+    pub async fn flush(&self) {
+        let mut domains = std::mem::take(&mut *self.pending.lock());
+        domains.dedup();
+        for domain in domains {
+            self.flush_domain(domain).await;
+        }
+        let unsent = std::mem::take(&mut *self.unsent.lock());
+        for connection in unsent {
+            if connection.flush(self.now()) {
+                self.watch(&connection);
+            }
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    /// Sends every parked stream of a Domain what is pending. The lock is not held while that is done: it takes long, and
+    /// streams come and go meanwhile.
+    async fn flush_domain(&self, domain: DomainId) {
+        let Some(shard) = self.shard(domain) else { return };
+        let generation = self.generation();
+        let pending = shard.lock().domains.get(&domain).map(|followers| followers.pending.clone());
+        let bursts = Burst::of(&pending.unwrap_or_default());
+        // Locks and unlocks within: a guard in the loop's own head would live as long as its body.
+        let next = |left| shard.lock().domains.get(&domain).and_then(|followers| followers.before(left, WINDOW));
+        for burst in &bursts {
+            let mut left = usize::MAX;
+            while let Some((from, streams)) = next(left) {
+                left = from;
+                // Sequences of another event stream would deafen those who joined since. Looked at after the window was
+                // taken: while it has not changed, nobody in it has.
+                if generation != self.generation() {
+                    return;
+                }
+                let now = self.now();
+                let queued = streams.iter().map(|connection| self.send(connection, burst, now)).sum();
+                self.metrics.frames_queued.inc_by(queued);
+                tokio::task::yield_now().await;
+            }
+        }
+        if let Some(last) = bursts.last().map(Burst::last)
+            && let Some(followers) = shard.lock().domains.get_mut(&domain)
+        {
+            followers.pending.retain(|pending| pending.frame.sequence > last);
+        }
+    }
+
+    /// Sends a stream a burst, or queues what cannot be sent; how many frames of it are for the stream.
+    fn send(&self, connection: &Arc<Connection>, burst: &Burst, now: Duration) -> u64 {
+        let offered = connection.offer(burst, (self.config.queue_frames, self.config.queue_bytes), now);
+        if offered.unwatched {
+            self.watch(connection);
+        }
+        if offered.overflows {
+            self.close(connection, CloseReason::Overflow);
+        }
+        offered.frames
+    }
+
+    /// Lets a stream go on without its response body, on this socket.
+    pub(super) fn park(&self, connection: &Arc<Connection>, socket: Socket) {
+        let Some(shard) = self.shard(connection.domain) else { return };
+        let mut shard = shard.lock();
+        let heard = shard.park(connection);
+        connection.go_on(Line::new(socket, heard, self.metrics.stream_writes.clone()));
+    }
+
+    /// The counter of writes to streams on lines of their own.
+    #[cfg(test)]
+    pub(super) fn writes(&self) -> u64 {
+        self.metrics.stream_writes.get()
+    }
+
+    /// Counts streams on lines of their own up or down.
+    pub(super) fn parked(&self, by: i64) {
+        self.metrics.streams_parked.inc_by(by);
     }
 
     /// Opens a stream behind its cursor, or at the tail.
@@ -281,7 +362,7 @@ impl Hub {
         let life = seconds(self.config.lifetime_seconds).mul_f64(rand::random_range(0.9..1.1));
         let times = (from.max(position), self.now() + life);
         let connection = Arc::new(Connection::new(id, of, follower, times, kill));
-        let streams = shard.nodes.entry(node).or_default();
+        let streams = shard.nodes.get(&node).map_or(&[][..], Vec::as_slice);
         let own = |connection: &&Arc<Connection>| {
             matches!(connection.follower, Follower::Node(_)) && connection.closed().is_none()
         };
@@ -291,8 +372,7 @@ impl Hub {
         {
             self.close(oldest, CloseReason::Replaced);
         }
-        streams.push(Arc::clone(&connection));
-        shard.domains.entry(domain).or_default().insert(id, Arc::clone(&connection));
+        shard.join(&connection);
         let ring = shard.between(of, from, position);
         let gap = (from < shard.floor).then_some((from, shard.floor.min(position)));
         let dropped_issued_at = shard.dropped_issued_at;
@@ -317,7 +397,7 @@ impl Hub {
     }
 
     /// Fires what is due; returns the streams whose follower is to be looked at now. Whoever looks sees to the next time
-    /// ([`Hub::recheck_later`]), so that each stream is waited for once.
+    /// ([`Hub::recheck_later`]), so that each stream is waited for once. Keep-alives may wait for [`Hub::flush`].
     pub fn tick(&self) -> Vec<Arc<Connection>> {
         let now = self.now();
         let due = self.wheel.lock().advance(now);
@@ -370,20 +450,7 @@ impl Hub {
     /// Takes a stream out; the last thing that happens to it.
     pub(super) fn leave(&self, connection: &Arc<Connection>) {
         let Some(shard) = self.shard(connection.domain) else { return };
-        let mut shard = shard.lock();
-        if let Some(streams) = shard.nodes.get_mut(&connection.node) {
-            streams.retain(|other| other.id != connection.id);
-            if streams.is_empty() {
-                shard.nodes.remove(&connection.node);
-            }
-        }
-        if let Some(streams) = shard.domains.get_mut(&connection.domain) {
-            streams.remove(&connection.id);
-            if streams.is_empty() {
-                shard.domains.remove(&connection.domain);
-            }
-        }
-        drop(shard);
+        shard.lock().leave(connection);
         self.open.fetch_sub(1, Ordering::AcqRel);
         self.metrics.streams.dec();
         let reason = connection.closed().unwrap_or(CloseReason::Client).as_str();
@@ -408,36 +475,5 @@ impl Hub {
         for shard in &self.shards {
             shard.lock().evict(|oldest, _| oldest.issued_at < horizon);
         }
-    }
-}
-
-impl Shard {
-    /// Drops frames from the oldest on while `drop_it` says so of the oldest and the bytes held.
-    fn evict(&mut self, drop_it: impl Fn(&EventFrame, usize) -> bool) {
-        while let Some(oldest) = self.order.front()
-            && drop_it(oldest, self.bytes)
-        {
-            let Some(oldest) = self.order.pop_front() else { return };
-            self.floor = oldest.sequence;
-            self.dropped_issued_at = self.dropped_issued_at.max(Some(oldest.issued_at));
-            self.bytes -= oldest.bytes.len();
-            let key = (oldest.domain, oldest.target);
-            if let Some(ring) = self.rings.get_mut(&key) {
-                ring.pop_front();
-                if ring.is_empty() {
-                    self.rings.remove(&key);
-                }
-            }
-        }
-    }
-
-    /// The frames for a Node with sequences in `(from, to]`, in order.
-    fn between(&self, (node, domain): (NodeId, DomainId), from: u64, to: u64) -> VecDeque<Arc<EventFrame>> {
-        let targets = [EventTarget::Domain, EventTarget::Node(node)];
-        let rings = targets.iter().filter_map(|target| self.rings.get(&(domain, *target)));
-        let wanted = rings.flatten().filter(|frame| frame.sequence > from && frame.sequence <= to);
-        let mut frames: Vec<_> = wanted.cloned().collect();
-        frames.sort_by_key(|frame| frame.sequence);
-        frames.into()
     }
 }

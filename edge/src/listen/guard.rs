@@ -55,6 +55,11 @@ pub struct Guarded<S> {
 }
 
 impl<S> Guarded<S> {
+    /// The stream, no longer guarded.
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+
     /// Guards `stream`; with places in `lingering` it takes in the rest of a refused body before it closes.
     pub(super) fn new(
         stream: S,
@@ -167,6 +172,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            this.activity.handover.note_written();
+        }
         this.watch_write(cx, flushed)
     }
 

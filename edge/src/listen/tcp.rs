@@ -1,17 +1,20 @@
 //! HTTP/1.1 and HTTP/2 over TCP, plain or with TLS.
 
 use std::convert::Infallible;
+use std::future::Future as _;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +23,7 @@ use super::guard::Patience;
 use super::{Activity, Guarded, Handler, InFlight};
 use crate::body::{Peer, Received, RequestBody};
 use crate::config::{ListenConfig, seconds};
+use crate::fanout::{Seat, Socket};
 
 /// What hyper may buffer of a head before it refuses by itself; our own limit is below, so that our refusal is sent.
 const HEAD_BUFFER_BYTES: usize = 64 * 1024;
@@ -64,6 +68,25 @@ impl Limits {
     }
 }
 
+/// One of the connections that may be open at a time.
+struct Place {
+    open: Gauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn take(permit: OwnedSemaphorePermit, open: &Gauge) -> Self {
+        open.inc();
+        Self { open: open.clone(), _permit: permit }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
 /// Accepts until the drain begins.
 pub async fn serve_tcp<H: Handler>(listener: TcpListener, tls: Option<TlsAcceptor>, handler: Arc<H>, limits: Limits) {
     loop {
@@ -86,15 +109,14 @@ pub async fn serve_tcp<H: Handler>(listener: TcpListener, tls: Option<TlsAccepto
         };
         let (tls, handler, shared) = (tls.clone(), Arc::clone(&handler), limits.clone());
         limits.tasks.spawn(async move {
-            shared.open.inc();
+            let place = Place::take(permit, &shared.open);
             let _ = stream.set_nodelay(true);
             let kill = shared.kill.child_token();
-            tokio::select! {
-                () = kill.cancelled() => {}
-                () = connection(stream, address, tls, handler, &shared, kill.clone()) => {}
+            let spoken = connection(stream, address, tls, handler, &shared, kill.clone());
+            // Of its own task, because this one holds room for all that went before.
+            if let Some(Some((seat, socket))) = kill.run_until_cancelled(spoken).await {
+                shared.tasks.spawn(seat.follow(socket, place));
             }
-            shared.open.dec();
-            drop(permit);
         });
     }
 }
@@ -106,16 +128,16 @@ async fn connection<H: Handler>(
     handler: Arc<H>,
     limits: &Limits,
     kill: CancellationToken,
-) {
+) -> Option<(Seat, Socket)> {
     let handshake = seconds(limits.config.head_timeout_seconds);
     let peer = Peer { address, secure: tls.is_some(), kill, activity: Some(Arc::default()) };
     if let Some(tls) = tls {
-        let Ok(Ok(stream)) = tokio::time::timeout(handshake, tls.accept(stream)).await else { return };
+        let stream = tokio::time::timeout(handshake, tls.accept(stream)).await.ok()?.ok()?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         return speak(stream, http2, handler, peer, limits).await;
     }
-    let Ok(Some(http2)) = tokio::time::timeout(handshake, sniff(&stream)).await else { return };
-    speak(stream, http2, handler, peer, limits).await;
+    let http2 = tokio::time::timeout(handshake, sniff(&stream)).await.ok()??;
+    speak(stream, http2, handler, peer, limits).await
 }
 
 /// Whether the client begins with HTTP/2's preface; `None` when it left.
@@ -134,9 +156,10 @@ async fn sniff(stream: &TcpStream) -> Option<bool> {
     }
 }
 
-async fn speak<S, H>(stream: S, http2: bool, handler: Arc<H>, peer: Peer, limits: &Limits)
+/// Speaks HTTP until the connection ends, or until it is left with an event stream and nothing else.
+async fn speak<S, H>(stream: S, http2: bool, handler: Arc<H>, peer: Peer, limits: &Limits) -> Option<(Seat, Socket)>
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Into<Socket> + Send + Unpin + 'static,
     H: Handler,
 {
     let config = &limits.config;
@@ -150,8 +173,11 @@ where
     // HTTP/2 ends the stream of a body that it does not want, and the connection goes on.
     let lingering = (!http2).then(|| Arc::clone(&limits.lingering));
     let io = TokioIo::new(Guarded::new(stream, patience, Arc::clone(&activity), lingering));
+    let watched = Arc::clone(&activity);
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let in_flight = InFlight::begin(&activity);
+        // Other versions do not send chunks.
+        activity.handover.offer(request.version() == Version::HTTP_11);
         let (handler, peer, reading) = (Arc::clone(&handler), peer.clone(), Arc::clone(&activity));
         async move {
             let request = request.map(|body| RequestBody::Hyper(Received::new(body, reading)));
@@ -171,18 +197,28 @@ where
             .keep_alive_timeout(seconds(20));
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
         tokio::select! {
-            _ = connection.as_mut() => return,
+            _ = connection.as_mut() => return None,
             () = limits.drain.cancelled() => connection.as_mut().graceful_shutdown(),
         }
         let _ = connection.await;
+        None
     } else {
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEAD_BUFFER_BYTES).half_close(false);
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = limits.drain.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        let _ = connection.await;
+        let mut connection = builder.serve_connection(io, service);
+        let mut drain = std::pin::pin!(limits.drain.cancelled());
+        let mut draining = false;
+        let seat = std::future::poll_fn(|cx| {
+            if !draining && drain.as_mut().poll(cx).is_ready() {
+                draining = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            match Pin::new(&mut connection).poll(cx) {
+                Poll::Ready(_) => Poll::Ready(None),
+                Poll::Pending => watched.handover.take().map_or(Poll::Pending, |seat| Poll::Ready(Some(seat))),
+            }
+        });
+        let seat = seat.await?;
+        Some((seat, connection.into_parts().io.into_inner().into_inner().into()))
     }
 }

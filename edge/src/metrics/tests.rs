@@ -22,6 +22,8 @@ fn touch(metrics: &Metrics) {
         heartbeat_batches: _,
         heartbeat_batches_unsettled,
         streams: _,
+        streams_parked: _,
+        stream_writes: _,
         streams_closed,
         frames_queued: _,
         envelopes_rejected,
@@ -79,5 +81,5 @@ fn the_reference_page_names_every_metric_with_its_type_and_labels_and_no_other()
         assert!(described.insert(name.trim_matches('`').to_owned(), (kind.to_owned(), labels)).is_none(), "{row}");
     }
     assert_eq!(described, served());
-    assert_eq!(described.len(), 21);
+    assert_eq!(described.len(), 23);
 }

@@ -315,17 +315,25 @@ impl Rig {
         kid: &str,
         subject: String,
         event: EventType,
+        signed: (&SigningKey, Timestamp),
+    ) -> u64 {
+        self.publish_whole(kid, subject, (event, r#"{"peers":[]}"#), signed).await
+    }
+
+    pub(crate) async fn publish_payload(&self, subject: String, payload: &str) -> u64 {
+        self.publish_whole("k-1", subject, (EventType::PeerRegistered, payload), (&self.key, now())).await
+    }
+
+    async fn publish_whole(
+        &self,
+        kid: &str,
+        subject: String,
+        (event, payload): (EventType, &str),
         (key, issued_at): (&SigningKey, Timestamp),
     ) -> u64 {
         let id = EnvelopeId::mint(now());
-        let unsigned = Unsigned {
-            id,
-            event,
-            domain: self.domain,
-            key_id: kid.into(),
-            issued_at,
-            payload: r#"{"peers":[]}"#.into(),
-        };
+        let unsigned =
+            Unsigned { id, event, domain: self.domain, key_id: kid.into(), issued_at, payload: payload.into() };
         let wire = sign(&unsigned.canonical_bytes().unwrap(), key);
         let mut headers = async_nats::HeaderMap::new();
         headers.insert(subjects::HEADER_MSG_ID, id.to_string().as_str());

@@ -79,7 +79,7 @@ async fn send_all_then_read(mut stream: impl AsyncRead + AsyncWrite + Unpin, hea
     String::from_utf8(answer).unwrap()
 }
 
-fn tls_client(rig: &Rig) -> rustls::ClientConfig {
+pub(crate) fn tls_client(rig: &Rig) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(rig.certificate.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -7,5 +7,6 @@ mod harness;
 mod heartbeat;
 mod ingest;
 mod listeners;
+mod parked;
 mod proxy;
 mod streams;

@@ -165,6 +165,8 @@ async fn a_drain_closes_streams_evenly_and_none_loses_an_event() {
     for _ in 0..3 {
         before.push(rig.publish(subject.clone(), EventType::PeerRegistered).await);
     }
+    let queued = || rig.metrics().contains("plexsphere_edge_frames_queued_total 30\n");
+    testkit::eventually!(queued(), "every event waits for every stream");
     let applied = readers[0].next_id().await;
     assert_eq!(applied, before[0]);
     let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
