@@ -252,7 +252,6 @@ impl Ground {
         let parts = MeshParts {
             db: self.db.clone(),
             clock: Arc::clone(&self.clock),
-            audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
             keks: Arc::clone(&self.keks),
             changes: Arc::clone(&self.changes),
             audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,

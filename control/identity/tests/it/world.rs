@@ -147,7 +147,6 @@ async fn build(
         MeshParts {
             db: db.clone(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            audit: Arc::clone(&audit),
             keks: Arc::clone(&kek),
             changes: Changes::new(),
             audit: Arc::clone(&audit),
