@@ -246,6 +246,7 @@ impl Ground {
             db: self.db.clone(),
             clock: Arc::clone(&self.clock),
             keks: Arc::clone(&self.keks),
+            audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
             blocks: Blocks::default(),
         };
         Mesh::new(MeshConfig::new(self.deployment), parts)

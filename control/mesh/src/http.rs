@@ -1,5 +1,6 @@
 //! The operations of the mesh and what they answer.
 
+mod rotation;
 mod schemas;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use plexsphere_kernel::http::{Call, Gate, Operation, Reply};
 use plexsphere_wire::{Code, NodeId, Problem};
 
 use crate::service::node_state::{NodeStates, Puller};
+use crate::service::rotation::Rotations;
 
 pub(crate) use schemas::ReachabilityView;
 
@@ -25,8 +27,10 @@ const OWN_NODE: Gate = Gate::OwnNode {
 };
 
 /// The operations of this context.
-pub(crate) fn operations(states: &Arc<NodeStates>) -> Vec<Operation> {
-    vec![get_node_state(Arc::clone(states)), get_node_reachability(Arc::clone(states))]
+pub(crate) fn operations(states: &Arc<NodeStates>, rotations: &Arc<Rotations>) -> Vec<Operation> {
+    let mut operations = vec![get_node_state(Arc::clone(states)), get_node_reachability(Arc::clone(states))];
+    operations.extend(rotation::operations(rotations));
+    operations
 }
 
 fn get_node_state(states: Arc<NodeStates>) -> Operation {

@@ -3,7 +3,8 @@
 //!
 //! Language: a **Peer** is the mesh face of one Node; an **allocation** is one address of a Domain bound to one Node; the
 //! **mesh version** counts changes of a Domain's peer projection, a **Node version** changes of what one Node pulls
-//! besides; a **heartbeat** is the fact that drives **reachability**; a **pull** is the answer of `GetNodeState`.
+//! besides; a **heartbeat** is the fact that drives **reachability**; a **pull** is the answer of `GetNodeState`;
+//! a **rotation** is one request to replace a Node's key.
 //!
 //! Invariants:
 //! - **I1** An address of a Domain has at most one holder, cooling addresses included, and is never a network or
@@ -15,6 +16,8 @@
 //! - **I6** A pull shows one state of the database; only its peer list may be another moment's, and never one from before
 //!   the pull. The list of a version is read and rendered once, and a pull waits for two readings at most.
 //! - **I7** No seed of a pre-shared key leaves this context, and none rests unsealed.
+//! - **I8** A Peer has one seed while it lives and none afterwards, and at most one pending rotation. A rotation that was
+//!   completed was told once, and its receipt never changes.
 //!
 //! Seams: offers [`plexsphere_kernel::seams::MeshMembership`], operations, tasks; needs [`PolicyBlock`],
 //! [`BridgeBlock`], [`ExecutionsBlock`] and [`SessionsBlock`] where those contexts exist.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use plexsphere_kernel::custody::SealedRows;
 use plexsphere_kernel::http::Operation;
 use plexsphere_kernel::seams::MeshMembership;
-use plexsphere_kernel::{Clock, Database, Fault, KekRing, Outbox, Tx};
+use plexsphere_kernel::{AuditLog, Clock, Database, Fault, KekRing, Outbox, Tx};
 use plexsphere_wire::{NodeId, Timestamp};
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ use crate::blocks::Blocks;
 use crate::service::heartbeats::{HeartbeatResponder, Heartbeats};
 use crate::service::membership::Membership;
 use crate::service::node_state::NodeStates;
+use crate::service::rotation::Rotations;
 use crate::service::served::ServedVersions;
 use crate::service::sweepers::{AllocationSweeper, ReachabilitySweeper};
 use crate::store::peers;
@@ -54,6 +55,8 @@ pub struct MeshParts {
     pub clock: Arc<dyn Clock>,
     /// The wrap keys.
     pub keks: Arc<KekRing>,
+    /// The audit log.
+    pub audit: Arc<dyn AuditLog>,
     /// The contexts that have a part in a pull.
     pub blocks: Blocks,
 }
@@ -99,10 +102,20 @@ impl Mesh {
         Arc::new(SealedSeeds { db: self.parts.db.clone(), keks: Arc::clone(&self.parts.keks) })
     }
 
-    /// `GetNodeState` and `GetNodeReachability`.
+    /// The operations of this context.
     #[must_use]
     pub fn operations(&self) -> Vec<Operation> {
-        crate::http::operations(&self.states)
+        crate::http::operations(&self.states, &Arc::new(self.rotations()))
+    }
+
+    fn rotations(&self) -> Rotations {
+        Rotations {
+            db: self.parts.db.clone(),
+            audit: Arc::clone(&self.parts.audit),
+            keks: Arc::clone(&self.parts.keks),
+            deployment: self.config.deployment,
+            outbox: Outbox,
+        }
     }
 
     /// Reads of Nodes' states.

@@ -3,3 +3,4 @@
 pub(crate) mod addresses;
 pub(crate) mod peer_list;
 pub(crate) mod reachability;
+pub(crate) mod rotation;

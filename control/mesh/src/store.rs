@@ -4,6 +4,7 @@ pub(crate) mod allocations;
 pub(crate) mod domains;
 pub(crate) mod peers;
 pub(crate) mod reachability;
+pub(crate) mod rotations;
 
 /// Every statement of this crate, for the test that prepares them all.
 pub const STATEMENTS: &[&str] = &[
@@ -36,4 +37,15 @@ pub const STATEMENTS: &[&str] = &[
     reachability::BEAT,
     reachability::SERVED,
     reachability::SWEEP,
+    rotations::SHARE_PEER,
+    rotations::HOLD_PEER,
+    rotations::REQUEST,
+    rotations::PENDING,
+    rotations::INSTALLED_BY,
+    rotations::COMPLETE,
+    rotations::CANCEL,
+    rotations::KEY_ELSEWHERE,
+    rotations::INSTALL,
+    rotations::OUTLOOK,
+    rotations::OTHER_NODES,
 ];

@@ -148,6 +148,7 @@ async fn build(
             db: db.clone(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             keks: Arc::clone(&kek),
+            audit: Arc::clone(&audit),
             blocks: Blocks::default(),
         },
     );

@@ -2,10 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test reports by failing")]
 
 mod addresses;
+mod callers;
 mod heartbeats;
 mod membership;
 mod pull;
 mod reachability;
 mod responder;
+mod rotation;
+mod rotation_model;
+mod rotation_races;
 mod statements;
 mod world;

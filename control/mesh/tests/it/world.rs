@@ -3,9 +3,11 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
+use plexsphere_kernel::audit::CaveatNames;
 use plexsphere_kernel::seams::{Join, JoinRefusal, Joined, LeaveReason, MeshMembership};
-use plexsphere_kernel::{Clock, Database, KekRing, MIGRATOR};
+use plexsphere_kernel::{AuditLog, AuditRecord, Clock, Database, Fault, KekRing, MIGRATOR, Tx};
 use plexsphere_mesh::{Blocks, Mesh, MeshConfig, MeshParts, Puller};
 use plexsphere_testkit::TestDatabase;
 use plexsphere_wire::heartbeat::{Heartbeat, HeartbeatBatch, HeartbeatVerdict};
@@ -29,10 +31,34 @@ impl Clock for TestClock {
     }
 }
 
+/// The audit log: the rows that it was handed.
+#[derive(Default)]
+pub(crate) struct Rows(Mutex<Vec<AuditRecord>>);
+
+impl Rows {
+    pub(crate) fn taken(&self) -> Vec<AuditRecord> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
+
+#[async_trait]
+impl AuditLog for Rows {
+    async fn record(&self, _: &mut Tx, record: AuditRecord) -> Result<(), Fault> {
+        self.0.lock().push(record);
+        Ok(())
+    }
+
+    async fn record_decision(&self, record: AuditRecord, _: CaveatNames) -> Result<(), Fault> {
+        self.0.lock().push(record);
+        Ok(())
+    }
+}
+
 pub(crate) struct World {
     pub(crate) db: TestDatabase,
     pub(crate) database: Database,
     pub(crate) clock: Arc<TestClock>,
+    pub(crate) audit: Arc<Rows>,
     pub(crate) keks: Arc<KekRing>,
     pub(crate) mesh: Mesh,
     pub(crate) members: Arc<dyn MeshMembership>,
@@ -43,7 +69,9 @@ pub(crate) struct World {
 /// The kernel's and the mesh's migrations alone: this context stands without the tables of any other.
 pub(crate) fn migrator() -> &'static Migrator {
     static OWN: LazyLock<Migrator> = LazyLock::new(|| {
-        let own = MIGRATOR.iter().filter(|migration| ["kernel", "mesh"].contains(&migration.description.as_ref()));
+        let own = MIGRATOR
+            .iter()
+            .filter(|migration| ["kernel", "mesh", "rotations"].contains(&migration.description.as_ref()));
         Migrator::with_migrations(own.cloned().collect())
     });
     &OWN
@@ -65,10 +93,22 @@ pub(crate) fn world_on(db: TestDatabase, database: Database, blocks: Blocks) -> 
     let now = Timestamp::from_unix_seconds(1_800_000_000);
     let clock = Arc::new(TestClock(Mutex::new(now)));
     let keks = Arc::new(KekRing::parse(&KekRing::generate()).unwrap());
-    let parts = MeshParts { db: database.clone(), clock: clock.clone(), keks: Arc::clone(&keks), blocks };
+    let audit = Arc::new(Rows::default());
+    let (keks_held, clock_held) = (Arc::clone(&keks), clock.clone());
+    let parts = MeshParts { db: database.clone(), clock: clock_held, audit: audit.clone(), keks: keks_held, blocks };
     let mesh = Mesh::new(MeshConfig::new(DEPLOYMENT), parts);
     let members = mesh.membership();
-    World { db, database, clock, keks, mesh, members, domain: DomainId::mint(now), project: ProjectId::mint(now) }
+    World {
+        db,
+        database,
+        clock,
+        audit,
+        keks,
+        mesh,
+        members,
+        domain: DomainId::mint(now),
+        project: ProjectId::mint(now),
+    }
 }
 
 impl World {
