@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use plexsphere_kernel::custody::SealedRows;
+use plexsphere_kernel::custody::{Rewrap, RewrapParts, SealedRows};
 use plexsphere_kernel::http::Operation;
 use plexsphere_kernel::seams::MeshMembership;
 use plexsphere_kernel::{AuditLog, Clock, Database, Fault, KekRing, Outbox, Tx};
@@ -15,6 +15,7 @@ use crate::blocks::Blocks;
 use crate::service::heartbeats::{HeartbeatResponder, Heartbeats};
 use crate::service::membership::Membership;
 use crate::service::node_state::NodeStates;
+use crate::service::rewrap::SeedRows;
 use crate::service::rotation::Rotations;
 use crate::service::served::ServedVersions;
 use crate::service::sweepers::{AllocationSweeper, ReachabilitySweeper};
@@ -100,6 +101,18 @@ impl Mesh {
     #[must_use]
     pub fn sealed_rows(&self) -> Arc<dyn SealedRows> {
         Arc::new(SealedSeeds { db: self.parts.db.clone(), keks: Arc::clone(&self.parts.keks) })
+    }
+
+    /// The task that seals the seeds under the newest wrap key, on [`Rewrap::SCHEDULE`].
+    #[must_use]
+    pub fn psk_rewrap(&self) -> Rewrap {
+        let parts = RewrapParts {
+            db: self.parts.db.clone(),
+            clock: Arc::clone(&self.parts.clock),
+            audit: Arc::clone(&self.parts.audit),
+            ring: Arc::clone(&self.parts.keks),
+        };
+        Rewrap::new(Arc::new(SeedRows { deployment: self.config.deployment }), parts)
     }
 
     /// The operations of this context.

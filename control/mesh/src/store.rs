@@ -2,6 +2,7 @@
 
 pub(crate) mod allocations;
 pub(crate) mod domains;
+pub(crate) mod epochs;
 pub(crate) mod peers;
 pub(crate) mod reachability;
 pub(crate) mod rotations;
@@ -21,6 +22,8 @@ pub const STATEMENTS: &[&str] = &[
     domains::SET_POLICY,
     domains::BUMP,
     domains::FORGET,
+    epochs::SEALED_BELOW,
+    epochs::REWRAP,
     peers::INSERT,
     peers::INSERT_EPOCH,
     peers::FOREIGN_EPOCH,

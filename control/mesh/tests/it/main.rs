@@ -5,6 +5,7 @@ mod addresses;
 mod callers;
 mod heartbeats;
 mod membership;
+mod psk_rewrap;
 mod pull;
 mod reachability;
 mod responder;

@@ -49,10 +49,10 @@ pub(crate) async fn key_of(world: &World, node: NodeId) -> [u8; 32] {
     key.try_into().unwrap()
 }
 
-/// State of every rotation of a Node, by request.
+/// The states of a Node's rotations, by the word.
 pub(crate) async fn states(world: &World, node: NodeId) -> Vec<String> {
     let sql = "SELECT state FROM mesh.peer_key_rotations JOIN mesh.peers USING (peer_id)
-         WHERE node_id = $1 ORDER BY requested_at, rotation_id";
+         WHERE node_id = $1 ORDER BY state";
     sqlx::query_scalar(sql).bind(node.uuid()).fetch_all(&world.db.pool()).await.unwrap()
 }
 

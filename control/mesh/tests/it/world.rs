@@ -89,10 +89,20 @@ pub(crate) async fn world_with(blocks: Blocks) -> World {
     world_on(db, database, blocks)
 }
 
+/// A world with these wrap keys.
+pub(crate) async fn world_sealing(keks: Arc<KekRing>) -> World {
+    let db = TestDatabase::with(migrator()).await;
+    let database = Database::new(db.pool_as("mesh").await);
+    made(db, database, Blocks::default(), keks)
+}
+
 pub(crate) fn world_on(db: TestDatabase, database: Database, blocks: Blocks) -> World {
+    made(db, database, blocks, Arc::new(KekRing::parse(&KekRing::generate()).unwrap()))
+}
+
+fn made(db: TestDatabase, database: Database, blocks: Blocks, keks: Arc<KekRing>) -> World {
     let now = Timestamp::from_unix_seconds(1_800_000_000);
     let clock = Arc::new(TestClock(Mutex::new(now)));
-    let keks = Arc::new(KekRing::parse(&KekRing::generate()).unwrap());
     let audit = Arc::new(Rows::default());
     let (keks_held, clock_held) = (Arc::clone(&keks), clock.clone());
     let parts = MeshParts { db: database.clone(), clock: clock_held, audit: audit.clone(), keks: keks_held, blocks };
