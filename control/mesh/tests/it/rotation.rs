@@ -102,6 +102,7 @@ async fn a_preview_names_every_other_node_and_changes_nothing() {
     let node = world.join().await;
     let mut others = vec![world.join().await, world.join().await, world.join().await];
     world.leave(others.remove(1)).await;
+    others.sort_unstable();
     let before = world.events().await.len();
     let seen = preview(&world, node).await;
     let (kid, peer): (String, Uuid) =
