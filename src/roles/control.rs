@@ -16,7 +16,7 @@ use plexsphere_identity::{
     DeliveryFault, Deps, Identity, IdentityConfig, IdpHealthProbe, InvitationExpirySweeper, NodeReader,
     TenancyTupleRepair, TokenPepper,
 };
-use plexsphere_kernel::custody::{SealedRows, WrapKeyRing};
+use plexsphere_kernel::custody::{Rewrap, SealedRows, WrapKeyRing};
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
 use plexsphere_kernel::http::{Gate, Gates, Operation, Reply};
@@ -168,6 +168,8 @@ impl Contexts {
         tasks.add(Arc::new(mesh.allocation_sweeper()), AllocationSweeper::SCHEDULE);
         let sealed = vec![Arc::clone(&signing) as Arc<dyn SealedRows>, mesh.sealed_rows(), identity.sealed_rows()];
         tasks.add(Arc::new(WrapKeyRing::new(sealed)), WrapKeyRing::schedule());
+        tasks.add(Arc::new(mesh.psk_rewrap()), Rewrap::SCHEDULE);
+        tasks.add(Arc::new(identity.nsk_rewrap()), Rewrap::SCHEDULE);
         tasks.serve(Arc::new(mesh.heartbeat_responder(ground.bus.clone())));
         tasks.add(Arc::new(identity.invitation_sweeper()), InvitationExpirySweeper::SCHEDULE);
         tasks.add(Arc::new(identity.idp_health_probe()), IdpHealthProbe::SCHEDULE);

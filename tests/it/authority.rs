@@ -179,7 +179,7 @@ async fn every_gate_admits_exactly_the_relations_of_the_matrix() {
         let sufficient = sufficient(&operation.permission, &operation.kind);
         let word = |suffices: bool| if suffices { "+" } else { "-" };
         let maintains = word(sufficient.contains(&"domain#maintainer"));
-        let of_the_node = if operation.kind == "node" { "+" } else { "?" };
+        let of_the_node = if operation.permission == "node-agent" { "+" } else { "?" };
         let mut others = vec![
             ("of a Group", Some(by_group.as_str()), maintains),
             ("nobody", Some(nobody.as_str()), "-"),

@@ -10,7 +10,7 @@ use plexsphere_wire::sse;
 use crate::installation::{EnrolledNode, Installation, Role, client};
 
 /// An event stream as a Node reads it: every envelope is verified.
-struct Stream {
+pub(crate) struct Stream {
     bytes: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
     parser: sse::Parser,
     ready: VecDeque<sse::Item>,
@@ -18,7 +18,7 @@ struct Stream {
 }
 
 impl Stream {
-    async fn open(url: &str, node: &EnrolledNode, last: Option<u64>) -> Self {
+    pub(crate) async fn open(url: &str, node: &EnrolledNode, last: Option<u64>) -> Self {
         let mut request = client()
             .get(format!("{url}/v1/nodes/{}/events", node.node))
             .bearer_auth(&node.bearer)
@@ -46,6 +46,18 @@ impl Stream {
             let next = tokio::time::timeout(Duration::from_secs(20), self.bytes.next());
             let bytes = next.await.expect("the stream says something").expect("the stream goes on").unwrap();
             self.ready.extend(self.parser.feed(&bytes));
+        }
+    }
+
+    /// The next event that is of a type that `wanted` names, with its payload.
+    pub(crate) async fn event(&mut self, wanted: &[EventType]) -> (EventType, serde_json::Value) {
+        loop {
+            let sse::Item::Frame { data, .. } = self.item().await else { continue };
+            let envelope = Envelope::parse(&data).unwrap();
+            envelope.verify(&self.key).unwrap();
+            if wanted.contains(&envelope.unsigned.event) {
+                return (envelope.unsigned.event, serde_json::from_str(&envelope.unsigned.payload).unwrap());
+            }
         }
     }
 

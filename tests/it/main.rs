@@ -23,5 +23,6 @@ mod kills;
 mod protocols;
 mod pulls_rig;
 mod reference;
+mod rotation;
 mod surface;
 mod tour;

@@ -119,6 +119,8 @@ ids! {
     NodeId;
     /// The mesh face of a Node.
     PeerId;
+    /// One request to replace a Node's mesh key.
+    RotationId;
     /// A principal: a User or a ServiceIdentity.
     PrincipalId;
     /// A Group of one Domain.

@@ -14,6 +14,7 @@ pub mod envelope;
 pub mod heartbeat;
 pub mod ids;
 pub mod intake;
+pub mod mesh_key;
 pub mod nsk;
 pub mod problem;
 pub mod schema;
@@ -26,7 +27,7 @@ pub mod timestamp;
 
 pub use ids::{
     CorrelationId, DomainId, EnvelopeId, GroupId, IdError, IdpBindingId, InvitationId, NodeId, PeerId, PrincipalId,
-    ProjectId, ResourceId, TokenId,
+    ProjectId, ResourceId, RotationId, TokenId,
 };
 pub use problem::{ChildCounts, Code, Denial, DenialReason, Problem, ProjectChildCounts};
 pub use timestamp::Timestamp;

@@ -5,6 +5,7 @@ mod http;
 mod keys;
 mod nodes;
 mod register;
+mod rewrap;
 mod store;
 mod token;
 mod tokens;

@@ -5,7 +5,7 @@ mod ground;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use plexsphere_kernel::custody::SealedRows;
+use plexsphere_kernel::custody::{Rewrap, RewrapParts, SealedRows};
 use plexsphere_kernel::http::Operation;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::paging::CursorCodec;
@@ -292,6 +292,18 @@ impl Identity {
     #[must_use]
     pub fn nsk_custodian(&self) -> NskCustodian {
         self.custodian.clone()
+    }
+
+    /// Seals Node Secret Keys under the newest wrap key, on [`Rewrap::SCHEDULE`].
+    #[must_use]
+    pub fn nsk_rewrap(&self) -> Rewrap {
+        let parts = RewrapParts {
+            db: self.deps.db.clone(),
+            clock: Arc::clone(&self.deps.clock),
+            audit: Arc::clone(&self.deps.audit),
+            ring: Arc::clone(&self.deps.kek),
+        };
+        Rewrap::new(Arc::new(self.custodian.clone()), parts)
     }
 
     /// Makes the first administrator.

@@ -1,5 +1,6 @@
 //! Key custody: a ring of versioned wrap keys, and sealing under it.
 
+mod rewrap;
 mod stored;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use aes_gcm::{Aes256Gcm, Key, KeyInit as _, Nonce};
 use rand::RngCore as _;
 use zeroize::Zeroizing;
 
+pub use rewrap::{Rewrap, RewrapParts, Rewrappable, SealedRow};
 pub use stored::{SealedRows, WrapKeyRing};
 
 const FORMAT: u8 = 0x01;

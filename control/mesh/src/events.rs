@@ -1,14 +1,17 @@
 //! The events of this context.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use plexsphere_kernel::seams::{LeaveReason, PeerView};
 use plexsphere_kernel::{Event, EventAudience};
 use plexsphere_wire::envelope::EventType;
-use plexsphere_wire::{DomainId, NodeId, Timestamp};
+use plexsphere_wire::{DomainId, NodeId, RotationId, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::model::endpoints::{FallbackFill, Observation, fallback_endpoint};
 use crate::model::reachability::ReachabilityState;
+use crate::model::rotation::Receipt;
 
 const CONTEXT: &str = "mesh";
 
@@ -31,6 +34,34 @@ pub(crate) fn peer_psk_assigned(domain: DomainId, node: NodeId, kid: &str, wrap_
         name: "PeerPskAssigned",
         audience: EventAudience::Domain(EventType::PeerPskAssigned),
         payload: json!({ "peers": [{ "node_id": node, "kid": kid, "wrap_key_version": wrap_key_version }] }),
+    }
+}
+
+/// A Node is asked for a new key.
+pub(crate) fn rotate_keys(domain: DomainId, node: NodeId, rotation: RotationId, now: Timestamp) -> Event {
+    Event {
+        domain: Some(domain),
+        context: CONTEXT,
+        name: "KeyRotationRequested",
+        audience: EventAudience::Node(EventType::RotateKeys, node),
+        payload: json!({ "rotation_id": rotation, "requested_at": now }),
+    }
+}
+
+/// A Node has a new key: every Node of the Domain takes it up.
+pub(crate) fn peer_key_rotated(domain: DomainId, node: NodeId, key: &[u8; 32], receipt: &Receipt) -> Event {
+    Event {
+        domain: Some(domain),
+        context: CONTEXT,
+        name: "PeerKeyRotated",
+        audience: EventAudience::Domain(EventType::PeerKeyRotated),
+        payload: json!({ "peers": [{
+            "node_id": node,
+            "public_key": STANDARD.encode(key),
+            "rotation_id": receipt.rotation,
+            "kid": receipt.kid,
+            "wrap_key_version": receipt.wrap_key_version,
+        }] }),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod endpoints;
 pub(crate) mod entries;
+pub(crate) mod rotation;
 mod schemas;
 pub(crate) mod topology;
 
@@ -15,6 +16,7 @@ use plexsphere_wire::{Code, NodeId, Problem};
 
 use crate::service::endpoints::Endpoints;
 use crate::service::node_state::{NodeStates, Puller};
+use crate::service::rotation::Rotations;
 
 pub(crate) use schemas::ReachabilityView;
 

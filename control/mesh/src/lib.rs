@@ -5,7 +5,7 @@
 //! **mesh version** counts changes of a Domain's peer projection, a **Node version** changes of what one Node pulls
 //! besides; an **endpoint** is where a Node saw itself from outside, fresh or stale; a **state entry** is a value about a
 //! Node under a kind and a key; a **heartbeat** is the fact that drives **reachability**; a **pull** is the answer of
-//! `GetNodeState`.
+//! `GetNodeState`; a **rotation** is one request to replace a Node's key.
 //!
 //! Invariants:
 //! - **I1** An address of a Domain has at most one holder, cooling addresses included, and is never a network or
@@ -22,6 +22,8 @@
 //!   others, all in the transaction of the change; a report of the same endpoint, or of an older one, does none of it.
 //! - **I9** State entries of one kind have one writer: `metadata` and `data` the platform, `report` the Node. A report is
 //!   told to nobody and is no reason to reconcile; the next pull shows it.
+//! - **I10** A Peer has one seed while it lives and none afterwards, and at most one pending rotation. A rotation that was
+//!   completed was told once, and its receipt never changes.
 //!
 //! Seams: offers [`plexsphere_kernel::seams::MeshMembership`], [`plexsphere_kernel::seams::NodeStateWriter`], operations,
 //! tasks; needs [`PolicyBlock`], [`BridgeBlock`], [`ExecutionsBlock`], [`SessionsBlock`] and [`EdgeHandshakes`] where those

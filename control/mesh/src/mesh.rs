@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use plexsphere_kernel::custody::SealedRows;
+use plexsphere_kernel::custody::{Rewrap, RewrapParts, SealedRows};
 use plexsphere_kernel::http::Operation;
 use plexsphere_kernel::seams::{MeshMembership, NodeStateWriter};
 use plexsphere_kernel::{AuditLog, Changes, Clock, Database, Fault, KekRing, Outbox, Tx};
@@ -19,6 +19,8 @@ use crate::service::heads::Heads;
 use crate::service::heartbeats::{HeartbeatResponder, Heartbeats};
 use crate::service::membership::Membership;
 use crate::service::node_state::NodeStates;
+use crate::service::rewrap::SeedRows;
+use crate::service::rotation::Rotations;
 use crate::service::served::ServedVersions;
 use crate::service::sweepers::{AllocationSweeper, ReachabilitySweeper};
 use crate::service::topology::{EdgeHandshakes, Topologies};
@@ -134,13 +136,36 @@ impl Mesh {
         Arc::new(SealedSeeds { db: self.parts.db.clone(), keks: Arc::clone(&self.parts.keks) })
     }
 
+    /// The task that seals the seeds under the newest wrap key, on [`Rewrap::SCHEDULE`].
+    #[must_use]
+    pub fn psk_rewrap(&self) -> Rewrap {
+        let parts = RewrapParts {
+            db: self.parts.db.clone(),
+            clock: Arc::clone(&self.parts.clock),
+            audit: Arc::clone(&self.parts.audit),
+            ring: Arc::clone(&self.parts.keks),
+        };
+        Rewrap::new(Arc::new(SeedRows { deployment: self.config.deployment }), parts)
+    }
+
     /// The operations of this context.
     #[must_use]
     pub fn operations(&self) -> Vec<Operation> {
         let mut operations = crate::http::operations(&self.states, &self.endpoints);
         operations.extend(crate::http::entries::operations(&Arc::new(self.entries())));
         operations.extend(crate::http::topology::operations(self.topologies()));
+        operations.extend(crate::http::rotation::operations(&Arc::new(self.rotations())));
         operations
+    }
+
+    fn rotations(&self) -> Rotations {
+        Rotations {
+            db: self.parts.db.clone(),
+            audit: Arc::clone(&self.parts.audit),
+            keks: Arc::clone(&self.parts.keks),
+            deployment: self.config.deployment,
+            outbox: Outbox,
+        }
     }
 
     /// Reads of Nodes' states.

@@ -6,4 +6,5 @@ pub(crate) mod endpoints;
 pub(crate) mod entries;
 pub(crate) mod peer_list;
 pub(crate) mod reachability;
+pub(crate) mod rotation;
 pub(crate) mod topology;

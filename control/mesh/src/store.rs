@@ -4,9 +4,13 @@ pub(crate) mod allocations;
 pub(crate) mod domains;
 pub(crate) mod endpoints;
 pub(crate) mod entries;
+pub(crate) mod epochs;
 pub(crate) mod listing;
 pub(crate) mod peers;
+pub(crate) mod peers;
 pub(crate) mod reachability;
+pub(crate) mod reachability;
+pub(crate) mod rotations;
 pub(crate) mod topology;
 
 /// Every statement of this crate, for the test that prepares them all.
@@ -46,6 +50,8 @@ pub const STATEMENTS: &[&str] = &[
     entries::DELETE_MANY,
     entries::FORGET_VERSIONS,
     entries::FORGET,
+    epochs::SEALED_BELOW,
+    epochs::REWRAP,
     peers::INSERT,
     peers::INSERT_EPOCH,
     peers::FOREIGN_EPOCH,
@@ -61,4 +67,15 @@ pub const STATEMENTS: &[&str] = &[
     reachability::SERVED,
     reachability::SWEEP,
     topology::READ,
+    rotations::SHARE_PEER,
+    rotations::HOLD_PEER,
+    rotations::REQUEST,
+    rotations::PENDING,
+    rotations::INSTALLED_BY,
+    rotations::COMPLETE,
+    rotations::CANCEL,
+    rotations::KEY_ELSEWHERE,
+    rotations::INSTALL,
+    rotations::OUTLOOK,
+    rotations::OTHER_NODES,
 ];

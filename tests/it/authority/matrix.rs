@@ -29,7 +29,7 @@ pub(super) fn sufficient(permission: &str, kind: &str) -> Vec<&'static str> {
         ("project", "deploy") => vec!["domain#admin", "domain#maintainer", "project#admin", "project#maintainer"],
         ("project", "observe") => observe,
         ("project", "read") => [&observe[..], &APPROVERS].concat(),
-        ("node", "node-agent") => {
+        ("node", "node-agent" | "node-operate") => {
             let on_it = ["resource#owner", "resource#operator", "node#operator"];
             [&DOMAIN_OPERATORS[..], &PROJECT_OPERATORS, &on_it].concat()
         }

@@ -78,7 +78,8 @@ fn ids(operation: &str) -> Option<Ids> {
         | "CreateRelationTuple"
         | "ListPlatformAuditEntries"
         | "VerifyPlatformAuditChain"
-        | "EraseIdentityFromPlatformAudit" => None,
+        | "EraseIdentityFromPlatformAudit"
+        | "PostKeysRotate" => None,
         "DeleteAuthTokenByID" | "PostAuthTokenRotate" | "DeleteAdminTokenByID" | "PostAdminTokenRotate" => {
             ids(&[("id", NO_TOKEN)], NO_TOKEN)
         }
@@ -98,6 +99,8 @@ fn ids(operation: &str) -> Option<Ids> {
         "GetAuditEntry" => ids(&[("domain_id", DOMAIN), ("seq", (400, "invalid_seq"))], NO_ENTRY),
         "GetPlatformAuditEntry" => ids(&[("seq", (400, "invalid_seq"))], NO_ENTRY),
         "GetProject" | "PatchProject" | "DeleteProject" => ids(&[("id", PROJECT)], DENIED),
+        // No 400 is declared.
+        "PostNodeKeysRotate" | "GetNodeKeysRotatePreview" => ids(&[("id", (404, "node_not_found"))], DENIED),
         "GetNodeEvents" | "GetNodeState" | "GetNodeReachability" => ids(&[("id", OTHER_NODE)], OTHER_NODE),
         // No 400 is declared.
         "GetDomainMeshTopology" => ids(&[("domain_id", (404, "domain_not_found"))], DENIED),
@@ -367,7 +370,12 @@ async fn credentials(attacker: &mut Attacker, operation: &Operation, admin: &str
     if node {
         attacker.send(&operation.method, &operation.with("", ""), &[("authorization", admin)], unauthenticated).await;
     }
-    let of_a_node = if node || both { (403, "node_id_mismatch") } else { unauthenticated };
+    let of_a_node = match operation.id.as_str() {
+        // It names no Node, so it is always the caller's own.
+        "PostKeysRotate" => (400, "malformed_keys_rotate_request"),
+        _ if node || both => (403, "node_id_mismatch"),
+        _ => unauthenticated,
+    };
     attacker.send(&operation.method, &operation.with("", ""), &[("authorization", nsk)], of_a_node).await;
 }
 

@@ -59,7 +59,7 @@ impl NskCustodian {
         Ok(Some(key))
     }
 
-    fn place(&self, node: NodeId, kid: &str) -> String {
+    pub(super) fn place(&self, node: NodeId, kid: &str) -> String {
         format!("plexsphere/nsk/v1|{}|{node}|{kid}", self.deployment)
     }
 }

@@ -1,6 +1,7 @@
 //! SQL of bootstrap tokens.
 
 mod nodes;
+mod rewrap;
 
 use plexsphere_kernel::database::violated_constraint;
 use plexsphere_kernel::{Fault, Tx};
@@ -14,6 +15,7 @@ pub(super) use nodes::{
     Ended, NewNode, Place, Target, end_nodes, insert_node, live_nodes_of, lock_project, lock_resource, mark_nodes,
     node_entries, node_entry, purge_revoked_keys, reserved, revoke_keys, wrapped,
 };
+pub(super) use rewrap::{WrappedKey, rewrap, wrapped_below};
 
 use super::token::{StoredToken, TokenKind};
 use crate::pages;
@@ -22,8 +24,11 @@ use crate::pages;
 pub(crate) const PAGES: &[&[(&str, &str)]] =
     &[&[(LIST, "bootstrap_tokens_by_issue"), (BY_TAG, "bootstrap_tokens_lookup_tag_key")], nodes::PAGES];
 
-pub(crate) const STATEMENTS: &[&[&str]] =
-    &[&[PARENT, KNOWS_PROJECT, INSERT, GET, BY_TAG, LOCK, LIST, REVOKE, CONSUME, SWEEP], nodes::STATEMENTS];
+pub(crate) const STATEMENTS: &[&[&str]] = &[
+    &[PARENT, KNOWS_PROJECT, INSERT, GET, BY_TAG, LOCK, LIST, REVOKE, CONSUME, SWEEP],
+    nodes::STATEMENTS,
+    rewrap::STATEMENTS,
+];
 
 const PARENT: &str = "SELECT domain_id FROM identity.projects WHERE id = $1 FOR KEY SHARE";
 const KNOWS_PROJECT: &str = "SELECT EXISTS (SELECT FROM identity.projects WHERE id = $1)";

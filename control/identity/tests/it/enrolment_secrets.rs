@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use plexsphere_identity::{Identity, IdentityConfig};
 use plexsphere_kernel::KekRing;
+use plexsphere_kernel::tasks::Task as _;
 use plexsphere_wire::NodeId;
 use plexsphere_wire::nsk::{CredentialDigest, render_bearer};
 use serde_json::Value;
@@ -42,6 +43,26 @@ async fn a_key_opens_under_the_wrap_key_that_sealed_it_for_as_long_as_that_is_lo
     assert_eq!(before.as_slice(), after.as_slice());
     rewrapped(&mut world, &new);
     assert!(world.identity.nsk_custodian().open(node, &kid).await.is_err());
+}
+
+#[tokio::test]
+async fn a_key_moves_to_the_newest_wrap_key_and_opens_before_meanwhile_and_afterwards() {
+    let mut world = world().await;
+    let (old, new) = (KekRing::generate(), format!("2:{}", "7c".repeat(32)));
+    rewrapped(&mut world, &old);
+    let node: NodeId = world.enrol("vm", 1).await.text("node_id").parse().unwrap();
+    let (kid, _) = kid_of(&world, node).await;
+    let open = async |world: &World| world.identity.nsk_custodian().open(node, &kid).await.unwrap().unwrap();
+    let before = open(&world).await;
+    assert_eq!(world.identity.nsk_rewrap().run().await.unwrap().done, 0);
+    rewrapped(&mut world, &format!("{}\n{new}", old.trim()));
+    assert_eq!(open(&world).await.as_slice(), before.as_slice());
+    assert_eq!(world.identity.nsk_rewrap().run().await.unwrap().done, 1);
+    assert_eq!(world.identity.nsk_rewrap().run().await.unwrap().done, 0);
+    assert_eq!(kid_of(&world, node).await, (kid.clone(), 2));
+    assert_eq!(world.rows("nsk.rewrap").await.len(), 1, "one row for the run that moved something");
+    rewrapped(&mut world, &new);
+    assert_eq!(open(&world).await.as_slice(), before.as_slice());
 }
 
 #[tokio::test]

@@ -116,6 +116,10 @@ kinds! {
     TenancyTupleRepair = "tenancy-tuple-repair", Drop, Retry, None;
     /// Removes Node Secret Keys that were revoked long ago.
     NskRevokedSweeper = "nsk-revoked-sweeper", Drop, Retry, None;
+    /// Seals Node Secret Keys under the newest wrap key.
+    NskRewrap = "nsk-rewrap", Drop, Retry, None;
+    /// Seals the seeds of pre-shared keys under the newest wrap key.
+    PskRewrap = "psk-rewrap", Drop, Retry, None;
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::events;
 use crate::model::addresses::AddressPlan;
 use crate::model::endpoints::FallbackFill;
 use crate::store::peers::{InsertRefusal, SealedSeed};
-use crate::store::{allocations, domains, endpoints, entries, listing, peers, reachability};
+use crate::store::{allocations, domains, endpoints, entries, listing, peers, reachability, rotations};
 
 /// Peers named by one event; an envelope carries no more.
 const PEERS_PER_EVENT: usize = 100;
@@ -30,16 +30,13 @@ pub struct Membership {
     pub(crate) fill: FallbackFill,
 }
 
-impl Membership {
-    /// A fresh 32-byte seed, sealed for its place.
-    fn seal_seed(&self, peer: PeerId, now: Timestamp) -> Result<SealedSeed, Fault> {
-        let mut seed = Zeroizing::new([0u8; 32]);
-        rand::rng().fill_bytes(seed.as_mut_slice());
-        let kid = format!("psk-{}", EnvelopeId::mint(now));
-        let aad = psk_aad(self.deployment, peer, &kid);
-        let (wrap_key_version, sealed) = self.keks.seal(seed.as_slice(), &aad)?;
-        Ok(SealedSeed { kid, wrap_key_version, sealed })
-    }
+/// A fresh 32-byte seed, sealed for its place.
+pub(crate) fn seal_seed(keks: &KekRing, deployment: Uuid, peer: PeerId, now: Timestamp) -> Result<SealedSeed, Fault> {
+    let mut seed = Zeroizing::new([0u8; 32]);
+    rand::rng().fill_bytes(seed.as_mut_slice());
+    let kid = format!("psk-{}", EnvelopeId::mint(now));
+    let (wrap_key_version, sealed) = keks.seal(seed.as_slice(), &psk_aad(deployment, peer, &kid))?;
+    Ok(SealedSeed { kid, wrap_key_version, sealed })
 }
 
 /// What a sealed seed is bound to: it opens for no other deployment, Peer or name.
@@ -89,7 +86,7 @@ impl MeshMembership for Membership {
             InsertRefusal::AlreadyLive => JoinRefusal::Fault(Fault::Invariant("a node joins once")),
             InsertRefusal::Fault(fault) => JoinRefusal::Fault(fault),
         })?;
-        let seed = self.seal_seed(peer, join.now)?;
+        let seed = seal_seed(&self.keks, self.deployment, peer, join.now)?;
         peers::insert_epoch(tx, peer, &seed, join.now).await?;
         reachability::materialise(tx, join.domain, join.node, join.now).await?;
         domains::bump(tx, join.domain, &[peer], join.now).await?;
@@ -127,6 +124,7 @@ impl MeshMembership for Membership {
         let addresses = gone.iter().map(|gone| gone.mesh_ip).collect();
         peers::drop_epochs(tx, &peers).await?;
         endpoints::forget(tx, &peers).await?;
+        rotations::cancel(tx, &peers, now).await?;
         allocations::cool(tx, domain, addresses, now.plus(self.cooldown)).await?;
         reachability::forget(tx, &nodes).await?;
         entries::forget(tx, &nodes).await?;

@@ -68,13 +68,15 @@ pub(crate) const BEAT: &str = "
            (COALESCE(s.mesh_version, 0) < d.mesh_version
                 AND d.mesh_version_at <= $6::timestamptz - d.heartbeat_interval_ms * interval '1 millisecond')
             OR (COALESCE(s.node_version, 0) < p.node_version
-                AND p.node_version_at <= $6::timestamptz - d.heartbeat_interval_ms * interval '1 millisecond')
+                AND p.node_version_at <= $6::timestamptz - d.heartbeat_interval_ms * interval '1 millisecond'),
+           k.peer_id IS NOT NULL
     FROM beat
     JOIN mesh.peers p ON p.node_id = beat.node_id AND p.deregistered_at IS NULL
     JOIN mesh.domains d ON d.domain_id = p.domain_id
     JOIN mesh.reachability r ON r.node_id = p.node_id
     LEFT JOIN written w ON w.node_id = p.node_id
-    LEFT JOIN mesh.served_versions s ON s.node_id = p.node_id";
+    LEFT JOIN mesh.served_versions s ON s.node_id = p.node_id
+    LEFT JOIN mesh.peer_key_rotations k ON k.peer_id = p.peer_id AND k.state = 'pending'";
 
 /// Writes heartbeats, at most one per Node, and returns a verdict for every Node with a live Peer.
 pub(crate) async fn beat(
@@ -87,7 +89,7 @@ pub(crate) async fn beat(
     let checksums: Vec<&str> = heartbeats.iter().map(|beat| beat.binary_checksum.as_str()).collect();
     let versions: Vec<&str> = heartbeats.iter().map(|beat| beat.binary_version.as_str()).collect();
     let nats: Vec<&str> = heartbeats.iter().map(|beat| beat.nat_summary.as_str()).collect();
-    let rows: Vec<(Uuid, OffsetDateTime, bool)> = sqlx::query_as(BEAT)
+    let rows: Vec<(Uuid, OffsetDateTime, bool, bool)> = sqlx::query_as(BEAT)
         .bind(nodes)
         .bind(times)
         .bind(checksums)
@@ -96,12 +98,11 @@ pub(crate) async fn beat(
         .bind(now.inner())
         .fetch_all(pool)
         .await?;
-    let verdict = |(node, accepted_at, reconcile)| HeartbeatVerdict {
+    let verdict = |(node, accepted_at, reconcile, rotate_keys)| HeartbeatVerdict {
         node: NodeId::from_uuid(node),
         accepted_at: Timestamp::new(accepted_at),
         reconcile,
-        // Nothing can ask a Node to rotate its key yet.
-        rotate_keys: false,
+        rotate_keys,
     };
     Ok(rows.into_iter().map(verdict).collect())
 }

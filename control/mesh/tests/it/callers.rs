@@ -5,15 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::body::Body;
 use http::request::Builder;
-use plexsphere_kernel::audit::CaveatNames;
 use plexsphere_kernel::authz::AuthzUnavailable;
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
 use plexsphere_kernel::http::{Gates, Operation, serve};
 use plexsphere_kernel::principal::NodePlace;
 use plexsphere_kernel::{
-    Assurance, AuditLog, AuditRecord, Authenticated, Authenticator, Authorizer, Clock as _, Credential, Decision,
-    Fault, ObjectRef, Principal, PrincipalScope, Subject, Tx,
+    Assurance, Authenticated, Authenticator, Authorizer, Clock as _, Credential, Decision, ObjectRef, Principal,
+    PrincipalScope, Subject,
 };
 use plexsphere_testkit::Answers;
 use plexsphere_wire::{Code, DenialReason, NodeId, PrincipalId, Problem, ResourceId};
@@ -51,23 +50,12 @@ impl Authenticator for Callers {
 #[async_trait]
 impl Authorizer for Callers {
     async fn check(&self, who: &Principal, relation: &str, _: &ObjectRef) -> Result<Decision, AuthzUnavailable> {
-        assert!(["node-agent", "domain-view"].contains(&relation), "{relation}");
+        assert!(["node-agent", "node-operate", "domain-view"].contains(&relation), "{relation}");
         Ok(if who.subject.uuid().as_u128() == 1 {
             Decision::Allowed { relation_path: Vec::new() }
         } else {
             Decision::Denied { reason: DenialReason::InsufficientRelation, relation_path: Vec::new() }
         })
-    }
-}
-
-#[async_trait]
-impl AuditLog for Callers {
-    async fn record(&self, _: &mut Tx, _: AuditRecord) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn record_decision(&self, _: AuditRecord, _: CaveatNames) -> Result<(), Fault> {
-        Ok(())
     }
 }
 
@@ -105,8 +93,8 @@ pub(crate) fn gates(world: &World) -> Arc<Gates> {
     let callers = Arc::new(Callers(place));
     Arc::new(Gates {
         authenticator: callers.clone(),
-        authorizer: callers.clone(),
-        audit: callers,
+        authorizer: callers,
+        audit: world.audit.clone(),
         clock: world.clock.clone(),
         throttle: Throttle::new(1, 1_000),
         origins: AllowedOrigins::default(),

@@ -71,7 +71,8 @@ pub(crate) struct World {
     pub(crate) project: ProjectId,
 }
 
-const MIGRATIONS: [&str; 6] = ["kernel", "kernel changes", "mesh", "mesh changes", "endpoints", "state entries"];
+const MIGRATIONS: [&str; 7] =
+    ["kernel", "kernel changes", "mesh", "mesh changes", "endpoints", "rotations", "state entries"];
 
 /// The kernel's and the mesh's migrations alone: this context stands without the tables of any other.
 pub(crate) fn migrator() -> &'static Migrator {
@@ -94,24 +95,35 @@ pub(crate) async fn world_with(blocks: Blocks) -> World {
     world_on(db, database, blocks)
 }
 
+/// A world with these wrap keys.
+pub(crate) async fn world_sealing(keks: Arc<KekRing>) -> World {
+    let db = TestDatabase::with(migrator()).await;
+    let database = Database::new(db.pool_as("mesh").await);
+    seated(db, database, (Blocks::default(), None), keks)
+}
+
 pub(crate) fn world_on(db: TestDatabase, database: Database, blocks: Blocks) -> World {
-    seated(db, database, (blocks, None))
+    seated(db, database, (blocks, None), fresh_keks())
 }
 
 pub(crate) async fn world_hearing(handshakes: Arc<dyn EdgeHandshakes>) -> World {
     let db = TestDatabase::with(migrator()).await;
     let database = Database::new(db.pool_as("mesh").await);
-    seated(db, database, (Blocks::default(), Some(handshakes)))
+    seated(db, database, (Blocks::default(), Some(handshakes)), fresh_keks())
+}
+
+fn fresh_keks() -> Arc<KekRing> {
+    Arc::new(KekRing::parse(&KekRing::generate()).unwrap())
 }
 
 fn seated(
     db: TestDatabase,
     database: Database,
     (blocks, handshakes): (Blocks, Option<Arc<dyn EdgeHandshakes>>),
+    keks: Arc<KekRing>,
 ) -> World {
     let now = Timestamp::from_unix_seconds(1_800_000_000);
     let clock = Arc::new(TestClock(Mutex::new(now)));
-    let keks = Arc::new(KekRing::parse(&KekRing::generate()).unwrap());
     let changes = Changes::new();
     let audit = Arc::new(Rows::default());
     let parts = MeshParts {

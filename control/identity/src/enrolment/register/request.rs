@@ -1,8 +1,7 @@
 //! What a machine asks for, checked in the order of the steps.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use plexsphere_wire::ProjectId;
+use plexsphere_wire::mesh_key::parse_mesh_key;
 use zeroize::Zeroizing;
 
 use super::RegisterRefusal;
@@ -47,7 +46,7 @@ impl Demand {
             }
         }
         let project = draft.project_id.parse().map_err(|_| RegisterRefusal::Invalid("project_id"))?;
-        let public_key = read_public_key(draft.public_key).ok_or(RegisterRefusal::PublicKeyInvalid)?;
+        let public_key = parse_mesh_key(draft.public_key).ok_or(RegisterRefusal::PublicKeyInvalid)?;
         let handle =
             if draft.requested_resource_id.is_empty() { draft.resource_handle } else { draft.requested_resource_id };
         Ok(Self {
@@ -66,28 +65,12 @@ impl Demand {
     }
 }
 
-/// Exactly 32 bytes, canonical standard-padded base64, not all zero. The decoder refuses stray trailing bits.
-fn read_public_key(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 44 {
-        return None;
-    }
-    let bytes: [u8; 32] = STANDARD.decode(text).ok()?.as_slice().try_into().ok()?;
-    (bytes != [0; 32]).then_some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
 
-    #[test]
-    fn a_public_key_is_32_canonical_bytes_that_are_not_all_zero() {
-        assert_eq!(read_public_key(&STANDARD.encode([7; 32])), Some([7; 32]));
-        let stray = STANDARD.encode([7; 32]).replace("Bwc=", "Bwd=");
-        let url = STANDARD.encode([0xff; 32]).replace('/', "_");
-        for bad in ["", &STANDARD.encode([7; 31]), &STANDARD.encode([7; 33]), &STANDARD.encode([0; 32]), &stray, &url] {
-            assert_eq!(read_public_key(bad), None, "{bad}");
-        }
-    }
+    use super::*;
 
     #[test]
     fn members_are_judged_before_the_key_and_the_key_before_the_token() {
