@@ -22,5 +22,6 @@ mod installation;
 mod kills;
 mod protocols;
 mod reference;
+mod streams_rig;
 mod surface;
 mod tour;
