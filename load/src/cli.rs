@@ -1,7 +1,7 @@
 //! The command line. Results go to stdout, progress and faults to stderr.
 //!
-//! Exit codes: 0 done, 1 a mistake in what was asked, 2 a failure on the way or records missing or doubled, 3 refused by
-//! the platform.
+//! Exit codes: 0 done, 1 a mistake in what was asked, 2 a failure on the way, records missing or doubled, or a figure
+//! beyond its mark, 3 refused by the platform.
 
 mod agent;
 mod fleet;

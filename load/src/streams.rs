@@ -24,7 +24,7 @@ pub use ground::Ground;
 pub use identity::Identity;
 pub use message::{Habits, Missing, Mode, Report, Wave, Written};
 pub use parts::{
-    Begun, Broadcast, Cast, Herd, Site, Source, bare_handshakes, bare_writes, broadcast, everybody_has_a_cursor, herd,
-    idle, steady,
+    BareTls, Begun, Broadcast, Cast, Herd, Site, Source, bare_handshakes, bare_writes, broadcast,
+    everybody_has_a_cursor, herd, idle, steady,
 };
 pub use worker::serve as serve_orders;

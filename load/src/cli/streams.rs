@@ -11,7 +11,8 @@ use url::Url;
 use super::fleet::{failure as enrolment, first_line, read};
 use super::{Failure, duration, print};
 use crate::streams::{
-    self, Begun, Cast, Crew, CrewError, Figure, Ground, Habits, Identity, STREAMS_PER_WORKER, Site, WorkerProgram,
+    self, BareTls, Begun, Cast, Crew, CrewError, Figure, Ground, Habits, Identity, STREAMS_PER_WORKER, Site,
+    WorkerProgram,
 };
 use crate::transport::{Protocol, Trust};
 use crate::{clock, descriptors};
@@ -79,7 +80,7 @@ pub(super) struct Args {
     /// How often every stream of `steady` is cut
     #[arg(long, default_value = "30s", value_parser = duration)]
     cut_streams: Duration,
-    /// A certificate and its key for `localhost`: `herd` is compared with bare TLS handshakes under it
+    /// A certificate for `localhost` that the clients believe, and its key: `herd` is compared with bare TLS handshakes
     #[arg(long, num_args = 2, value_names = ["CERT", "KEY"])]
     bare_tls: Option<Vec<PathBuf>>,
 }
@@ -144,7 +145,9 @@ impl Args {
         let ground = Box::pin(Ground::enrol(first, trust, &token, self.nodes.unwrap_or(0))).await;
         let ground = ground.map_err(|error| enrolment(&error))?;
         let identities = ground.identities();
-        let _ = writeln!(std::io::stderr(), "{} Nodes enrolled in {:?}", identities.len(), begun.elapsed());
+        let (count, took) = (identities.len(), begun.elapsed());
+        let project = ground.project().map(|project| format!(" in Project {project}")).unwrap_or_default();
+        let _ = writeln!(std::io::stderr(), "{count} Nodes enrolled{project}, within {took:?}");
         if let Some(file) = &self.save_identities {
             Identity::write_all(file, &identities)
                 .map_err(|error| Failure::mistake(format!("{}: {error}", file.display())))?;
@@ -210,7 +213,8 @@ impl Run {
         let mut figures = herd.figures;
         if let Some([certificate, key]) = self.args.bare_tls.as_deref() {
             let at_once = self.site.habits.connects_at_once;
-            let tls = (certificate.clone(), key.clone());
+            let ca_cert = self.args.ca_cert.as_ref().unwrap_or(certificate).clone();
+            let tls = BareTls { certificate: certificate.clone(), key: key.clone(), ca_cert };
             let count = self.identities.len();
             self.crew.close().await?;
             let bare = streams::bare_handshakes(&mut self.crew, &mut self.server, (count, at_once), tls).await?;

@@ -27,8 +27,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Begins to accept on a free port of loopback.
-    pub(super) async fn serve(&mut self, tls: Option<(PathBuf, PathBuf)>) -> io::Result<SocketAddr> {
+    /// Begins to accept on a free port of loopback; must be called inside a tokio runtime.
+    pub(super) fn serve(&mut self, tls: Option<(PathBuf, PathBuf)>) -> io::Result<SocketAddr> {
         let socket = tokio::net::TcpSocket::new_v4()?;
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let listener = socket.listen(4_096)?;

@@ -107,7 +107,7 @@ impl Follower {
     }
 
     fn is_stallable(&self) -> bool {
-        self.shared.habits.stallable.is_some_and(|every| self.index % every.max(1) == 0)
+        self.shared.habits.stallable.is_some_and(|every| self.index.is_multiple_of(every.max(1)))
     }
 
     /// The first time within the whole period, so that a fleet's cuts are spread evenly.

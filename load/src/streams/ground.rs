@@ -45,6 +45,12 @@ impl Ground {
         Ok(Self { config, dialer, ground, joined: AtomicUsize::new(0) })
     }
 
+    /// The Project in which Nodes join.
+    #[must_use]
+    pub fn project(&self) -> Option<ProjectId> {
+        self.ground.projects.first().copied()
+    }
+
     /// The Nodes.
     #[must_use]
     pub fn identities(&self) -> Vec<Identity> {

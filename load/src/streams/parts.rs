@@ -214,6 +214,17 @@ pub async fn bare_writes(
     Ok(ratio(written.cpu_nanos as f64, written.writes))
 }
 
+/// What a bare TLS server is: its certificate's chain, its key, and the authority by which clients believe it.
+#[derive(Clone, Debug)]
+pub struct BareTls {
+    /// The chain, for `localhost`.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The authority; a certificate that vouches for itself is its own.
+    pub ca_cert: PathBuf,
+}
+
 /// How long `count` bare TLS handshakes take between two programs that do nothing else, opened as streams are.
 ///
 /// # Errors
@@ -222,11 +233,11 @@ pub async fn bare_handshakes(
     crew: &mut Crew,
     server: &mut Crew,
     (count, at_once): (usize, usize),
-    (certificate, key): (PathBuf, PathBuf),
+    tls: BareTls,
 ) -> Result<Duration, CrewError> {
-    let address = server.serve(Some((certificate.clone(), key))).await?;
+    let address = server.serve(Some((tls.certificate, tls.key))).await?;
     let begun = Instant::now();
-    crew.connect(address, count, at_once, Some(certificate)).await?;
+    crew.connect(address, count, at_once, Some(tls.ca_cert)).await?;
     let took = begun.elapsed();
     server.close().await?;
     Ok(took)

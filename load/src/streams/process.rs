@@ -1,7 +1,6 @@
-//! What a process of this machine uses, as `/proc` says.
+//! What a process of this machine uses, as the kernel says.
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// What a process has used up to now.
@@ -9,12 +8,12 @@ use std::time::Duration;
 pub struct Usage {
     /// Its share of memory: what it shares with others counts in part. Buffers of sockets are the kernel's and not in it.
     pub pss_bytes: u64,
-    /// Processor time of its threads that still run.
+    /// Processor time since it began.
     pub cpu: Duration,
 }
 
 impl Usage {
-    /// Reads `/proc/<pid>/smaps_rollup` and the threads' `schedstat`, which counts nanoseconds where `stat` counts ticks.
+    /// Reads `/proc/<pid>/smaps_rollup` and the process's clock, which is what `/proc/<pid>/stat` shows in ticks.
     ///
     /// # Errors
     /// What the system says: no such process, or another user's.
@@ -44,27 +43,25 @@ fn pss(pid: u32) -> io::Result<u64> {
     kilobytes.map(|number| number * 1_024).ok_or_else(|| io::Error::other("smaps_rollup names no Pss"))
 }
 
-/// Processor time of a process, to the nanosecond where the kernel counts so.
+/// Processor time of a process by its own clock: to the nanosecond, and with the threads that have ended.
 ///
 /// # Errors
 /// As [`Usage::of`].
 pub fn cpu(pid: u32) -> io::Result<Duration> {
-    let mut nanos = 0u64;
-    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let path: PathBuf = thread?.path().join("schedstat");
-        // A thread may end while the folder is read.
-        let Ok(text) = std::fs::read_to_string(path) else { continue };
-        nanos += text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    // SAFETY: both pointers live through their calls.
+    unsafe {
+        let failed = libc::clock_getcpuclockid(pid, &raw mut clock);
+        if failed != 0 {
+            return Err(io::Error::from_raw_os_error(failed));
+        }
+        if libc::clock_gettime(clock, &raw mut time) != 0 {
+            return Err(io::Error::last_os_error());
+        }
     }
-    if nanos > 0 { Ok(Duration::from_nanos(nanos)) } else { ticks(pid) }
-}
-
-/// `utime` and `stime` of `/proc/<pid>/stat`, a hundredth of a second each.
-fn ticks(pid: u32) -> io::Result<Duration> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields = text.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-    let times = fields.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<u64>().ok());
-    Ok(Duration::from_millis(times.sum::<u64>() * 10))
+    let (seconds, nanos) = (u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0));
+    Ok(Duration::new(seconds, nanos))
 }
 
 #[cfg(test)]
@@ -77,7 +74,10 @@ mod tests {
         let before = Usage::of(own).unwrap();
         let sum = (0..3_000_000u64).map(std::hint::black_box).fold(0, u64::wrapping_add);
         assert!(sum > 0 && before.pss_bytes > 0);
-        assert!(cpu(own).unwrap() > before.cpu);
+        let after = cpu(own).unwrap();
+        assert!(after > before.cpu);
+        std::thread::spawn(|| (0..3_000_000u64).map(std::hint::black_box).sum::<u64>()).join().unwrap();
+        assert!(cpu(own).unwrap() > after + std::time::Duration::from_micros(100), "a thread that has ended counts");
         assert!(Usage::of(u32::MAX).is_err());
     }
 }

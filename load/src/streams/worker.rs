@@ -75,7 +75,7 @@ impl Worker {
             }
             Order::Caught => Answer::Caught(self.shared()?.book().caught()),
             Order::Missing(expected) => Answer::Missing(self.shared()?.book().missing(&expected)),
-            Order::Serve { tls } => Answer::Serving(self.server.serve(tls).await?),
+            Order::Serve { tls } => Answer::Serving(self.server.serve(tls)?),
             Order::Write { bytes, rounds, pause_millis } => {
                 let pause = Duration::from_millis(pause_millis);
                 Answer::Written(self.server.write(bytes.into_bytes(), rounds, pause).await?)

@@ -62,7 +62,7 @@ async fn one_node(rig: &mut Rig) {
     let (node, all) = (rig.identities[0].node, rate * time.as_secs());
     let (begun, mut sent) = (Instant::now(), 0);
     while sent < all {
-        let due = (begun.elapsed().as_secs_f64() * rate as f64) as u64;
+        let due = u64::try_from(begun.elapsed().as_millis()).unwrap() * rate / 1_000;
         let batch = due.min(all).saturating_sub(sent);
         // As many transactions as are due, each with one event, by eight writers.
         futures_util::future::join_all((0..batch.min(8)).map(|_| rig.producer.tell(node, 64, 1))).await;

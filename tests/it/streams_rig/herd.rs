@@ -1,9 +1,10 @@
 //! All streams of an edge that is killed come back at once.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use plexsphere_load::clock;
-use plexsphere_load::streams::{self, Begun, Figure, bare_handshakes, everybody_has_a_cursor};
+use plexsphere_load::streams::{self, BareTls, Begun, Figure, bare_handshakes, everybody_has_a_cursor};
 use plexsphere_load::transport::Protocol;
 use serde_json::Value;
 
@@ -15,7 +16,8 @@ async fn streams_of_a_killed_edge_come_back_and_miss_nothing_while_nobody_asks_t
     let size = count("STREAMS_RIG_HERD", 200);
     let mut rig = Rig::start(1, size).await;
     let site = rig.site(true, Protocol::H1);
-    let tls = (rig.installation.path("server.pem").into(), rig.installation.path("server.key").into());
+    let file = |name| PathBuf::from(rig.installation.path(name));
+    let tls = BareTls { certificate: file("server.pem"), key: file("server.key"), ca_cert: file("server.pem") };
     let at_once = (size, site.habits.connects_at_once);
     let bare = bare_handshakes(&mut rig.crew, &mut rig.server, at_once, tls).await.unwrap();
     rig.crew.close().await.unwrap();
