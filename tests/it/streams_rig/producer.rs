@@ -69,10 +69,16 @@ impl Producer {
         }
     }
 
-    /// The transactions of the database, as far as the server has counted them.
-    pub(super) async fn transactions(&self) -> i64 {
-        let sql = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()";
-        sqlx::query_scalar(sql).fetch_one(self.db.pool()).await.unwrap()
+    /// The database's time.
+    pub(super) async fn database_time(&self) -> time::OffsetDateTime {
+        sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(self.db.pool()).await.unwrap()
+    }
+
+    /// Clients of the database, this one aside, that have begun a statement since.
+    pub(super) async fn asking_since(&self, moment: time::OffsetDateTime) -> i64 {
+        let sql = "SELECT count(*) FROM pg_stat_activity
+            WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND query_start > $1";
+        sqlx::query_scalar(sql).bind(moment).fetch_one(self.db.pool()).await.unwrap()
     }
 }
 
