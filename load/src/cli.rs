@@ -1,10 +1,11 @@
 //! The command line. Results go to stdout, progress and faults to stderr.
 //!
-//! Exit codes: 0 done, 1 a mistake in what was asked, 2 a failure on the way or records missing or doubled, 3 refused by
-//! the platform.
+//! Exit codes: 0 done, 1 a mistake in what was asked, 2 a failure on the way, records missing or doubled, or a figure
+//! beyond its mark, 3 refused by the platform.
 
 mod agent;
 mod fleet;
+mod streams;
 mod verify;
 
 use std::io::Write as _;
@@ -30,6 +31,11 @@ enum Command {
     Agent(Box<agent::Args>),
     /// Run many Nodes in one process with recorded real data, and report.
     Fleet(Box<fleet::Args>),
+    /// Hold very many event streams, and say what they cost.
+    Streams(Box<streams::Args>),
+    /// A process of `streams`: takes orders from its standard input.
+    #[command(hide = true)]
+    StreamWorker,
     /// Compare the ledgers of a run with a file sink.
     Verify(verify::Args),
 }
@@ -71,6 +77,8 @@ impl Cli {
         let outcome = match self.command {
             Command::Agent(args) => Box::pin(args.run()).await,
             Command::Fleet(args) => Box::pin(args.run()).await,
+            Command::Streams(args) => Box::pin(args.run()).await,
+            Command::StreamWorker => streams::worker().await,
             Command::Verify(args) => args.run().await,
         };
         match outcome {

@@ -8,3 +8,9 @@ use plexsphere_wire::Timestamp;
 pub fn now() -> Timestamp {
     Timestamp::new(time::OffsetDateTime::now_utc())
 }
+
+/// Microseconds of UNIX time, by which processes of one machine compare moments.
+#[must_use]
+pub fn unix_micros() -> u64 {
+    u64::try_from(now().unix_nanos() / 1_000).unwrap_or(0)
+}

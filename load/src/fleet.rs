@@ -3,7 +3,6 @@
 //! Load is open: a Node makes its batches when they are due, whether or not the ones before were taken, and latency is
 //! measured from then on. The same work runs once per protocol, with the same Nodes and the same data.
 
-mod descriptors;
 mod member;
 mod phase;
 mod progress;
@@ -15,6 +14,7 @@ mod tally;
 
 pub use progress::Progress;
 pub use result::{EventCounts, FleetResult, Latency, PhaseResult, Point, SignalTotals};
+pub(crate) use setup::{Ground, join_one, prepare};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -164,7 +164,7 @@ pub enum FleetError {
 /// [`FleetError`]; what happens to single batches is no error but part of the result.
 pub async fn run(config: FleetConfig, stop: watch::Receiver<bool>) -> Result<FleetResult, FleetError> {
     check(&config)?;
-    descriptors::raise_limit();
+    crate::descriptors::raise_limit();
     std::fs::create_dir_all(&config.out).map_err(|error| FleetError::Io(config.out.clone(), error))?;
     let config = Arc::new(config);
     let started_at = clock::now();

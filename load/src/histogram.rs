@@ -1,6 +1,10 @@
 //! Latencies in buckets whose width grows with the value: every figure is within 1.6 % of the truth.
 
+mod sparse;
+
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 /// Buckets per power of two.
 const SUB_BUCKETS: u64 = 64;
@@ -9,8 +13,9 @@ const SUB_BITS: u32 = SUB_BUCKETS.trailing_zeros();
 const BUCKETS: usize = 64 * 60;
 
 /// A histogram of durations, in microseconds.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Histogram {
+    #[serde(with = "sparse")]
     counts: Vec<u64>,
     total: u64,
     max_micros: u64,

@@ -1,4 +1,5 @@
-//! The agent's side of the platform: one Node that is this machine, or a fleet of Nodes in one process.
+//! The agent's side of the platform: one Node that is this machine, a fleet of Nodes in one process, or very many event
+//! streams in a few.
 //!
 //! **Language.** A *Node* enrols once and then speaks with its own key. A *batch* is settled when it was accepted or
 //! dropped for good; until then the same bytes are sent again. A *phase* is one run of a fleet's work over one protocol.
@@ -16,6 +17,7 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod collect;
+mod descriptors;
 pub mod events;
 pub mod fleet;
 pub mod follow;
@@ -24,5 +26,6 @@ pub mod ledger;
 pub mod records;
 pub mod report;
 pub mod ship;
+pub mod streams;
 pub mod transport;
 pub mod verify;

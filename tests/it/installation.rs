@@ -82,7 +82,7 @@ impl Installation {
         installation
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
 
@@ -152,9 +152,48 @@ impl Installation {
 
     /// Kills a role with SIGKILL and starts it again at once.
     pub(crate) async fn kill_and_restart(&mut self, role: Role) {
+        self.kill(role).await;
+        self.start_again(role);
+    }
+
+    /// Kills a role with SIGKILL.
+    pub(crate) async fn kill(&self, role: Role) {
+        self.process(role).child.kill().await;
+    }
+
+    /// Starts a role that has ended.
+    pub(crate) fn start_again(&mut self, role: Role) {
         let process = self.processes.iter_mut().find(|process| process.role == role).unwrap();
-        process.child.kill().await;
         process.child = Child::spawn(process.spec.clone()).unwrap();
+    }
+
+    /// Stops a role where it is, as SIGSTOP does, or lets it go on.
+    pub(crate) fn freeze(&self, role: Role, frozen: bool) {
+        let (pid, signal) = (self.pid(role), if frozen { libc::SIGSTOP } else { libc::SIGCONT });
+        // SAFETY: a signal to a child of ours that has not been waited for.
+        assert_eq!(unsafe { libc::kill(pid.try_into().unwrap(), signal) }, 0, "{role:?} takes the signal");
+    }
+
+    /// The edges.
+    pub(crate) fn edges(&self) -> impl Iterator<Item = Role> + use<> {
+        (0..self.http_ports.len()).map(Role::Edge)
+    }
+
+    /// A role's process.
+    pub(crate) fn pid(&self, role: Role) -> u32 {
+        self.process(role).child.pid()
+    }
+
+    /// What a role says of itself: the sum of a metric's samples whose labels contain `label`.
+    pub(crate) async fn metric(&self, role: Role, name: &str, label: &str) -> u64 {
+        let url = format!("http://{}/metrics", at(self.process(role).admin));
+        let text = self.client.get(url).send().await.unwrap().text().await.unwrap();
+        let samples = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
+    fn process(&self, role: Role) -> &Process {
+        self.processes.iter().find(|process| process.role == role).unwrap()
     }
 
     /// Runs an operator's command beside control, with its database and keys; what it printed.
@@ -180,7 +219,7 @@ impl Installation {
 
     /// The last lines of a role's log.
     pub(crate) fn tail(&self, role: Role) -> String {
-        self.processes.iter().find(|process| process.role == role).unwrap().child.tail().join("\n")
+        self.process(role).child.tail().join("\n")
     }
 
     /// Where control listens.
@@ -197,8 +236,7 @@ impl Installation {
 
     /// Bytes that a role holds in memory.
     pub(crate) fn resident(&self, role: Role) -> u64 {
-        let process = self.processes.iter().find(|process| process.role == role).unwrap();
-        let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.pid())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid(role))).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1_024
     }

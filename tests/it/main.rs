@@ -24,5 +24,6 @@ mod protocols;
 mod pulls_rig;
 mod reference;
 mod rotation;
+mod streams_rig;
 mod surface;
 mod tour;

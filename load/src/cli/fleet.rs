@@ -102,12 +102,12 @@ fn name(text: &str) -> Result<String, String> {
     }
 }
 
-fn first_line(path: &PathBuf) -> Result<String, Failure> {
+pub(super) fn first_line(path: &PathBuf) -> Result<String, Failure> {
     let text = read(path)?;
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
-fn read(path: &PathBuf) -> Result<String, Failure> {
+pub(super) fn read(path: &PathBuf) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| Failure::mistake(format!("{}: {error}", path.display())))
 }
 
@@ -174,7 +174,7 @@ fn summarise(result: &FleetResult) {
     }
 }
 
-fn failure(error: &FleetError) -> Failure {
+pub(super) fn failure(error: &FleetError) -> Failure {
     match error {
         FleetError::Config(_) | FleetError::Stopped | FleetError::Transport(_) | FleetError::Io(..) => {
             Failure::mistake(error.to_string())

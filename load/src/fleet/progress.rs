@@ -20,14 +20,14 @@ pub enum Progress {
 
 /// A running display.
 #[derive(Debug)]
-pub(super) enum Display {
+pub(crate) enum Display {
     Bar(ProgressBar),
     Lines,
     Silent,
 }
 
 impl Progress {
-    pub(super) fn start(self) -> Display {
+    pub(crate) fn start(self) -> Display {
         match self {
             Self::Silent => Display::Silent,
             Self::Auto if std::io::stderr().is_terminal() => {

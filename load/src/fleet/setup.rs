@@ -24,26 +24,42 @@ const TOKEN_SECONDS: u32 = 3_600;
 
 /// An enrolled Node of the fleet.
 #[derive(Clone, Debug)]
-pub(super) struct Member {
-    pub(super) index: usize,
-    pub(super) registered: Registered,
+pub(crate) struct Member {
+    pub(crate) index: usize,
+    pub(crate) registered: Registered,
 }
 
 /// What all phases stand on.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(crate) struct Ground {
     /// Names this run in markers, handles and slugs.
-    pub(super) run: String,
-    pub(super) members: Vec<Member>,
-    pub(super) operator: Option<OperatorApi>,
-    pub(super) projects: Vec<ProjectId>,
+    pub(crate) run: String,
+    pub(crate) members: Vec<Member>,
+    pub(crate) operator: Option<OperatorApi>,
+    pub(crate) projects: Vec<ProjectId>,
     registration: Histogram,
 }
 
 impl Ground {
-    pub(super) const fn registration(&self) -> &Histogram {
+    /// A Project in which Nodes may join; none of this run is there yet.
+    pub(crate) fn of_project(name: &str, operator: OperatorApi, project: ProjectId) -> Self {
+        Self {
+            run: run_name(name),
+            members: Vec::new(),
+            operator: Some(operator),
+            projects: vec![project],
+            registration: Histogram::default(),
+        }
+    }
+
+    pub(crate) const fn registration(&self) -> &Histogram {
         &self.registration
     }
+}
+
+/// A name that no earlier run has.
+fn run_name(name: &str) -> String {
+    format!("{name}-{:06x}", rand::rng().random_range(0..0x0100_0000))
 }
 
 struct Enroller {
@@ -53,13 +69,13 @@ struct Enroller {
     operator: Option<OperatorApi>,
 }
 
-pub(super) async fn prepare(
+pub(crate) async fn prepare(
     config: &Arc<FleetConfig>,
     dialer: &Arc<Dialer>,
     operator: Option<OperatorApi>,
     display: &Arc<Display>,
 ) -> Result<Ground, FleetError> {
-    let run = format!("{}-{:06x}", config.name, rand::rng().random_range(0..0x0100_0000));
+    let run = run_name(&config.name);
     let projects = projects(config, operator.as_ref(), &run, display).await?;
     let protocol = config.protocols.first().copied().unwrap_or(Protocol::H1);
     let enroller = Arc::new(Enroller {
@@ -159,7 +175,7 @@ async fn adopt(operator: &OperatorApi, project: ProjectId, handle: String) -> Re
 }
 
 /// Enrols one more Node while a phase runs; it sends nothing, its peers hear of it.
-pub(super) async fn join_one(
+pub(crate) async fn join_one(
     config: &FleetConfig,
     dialer: &Arc<Dialer>,
     ground: &Ground,

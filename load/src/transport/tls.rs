@@ -106,7 +106,8 @@ impl Dialer {
         Ok(self.quic.get_or_init(|| endpoint).clone())
     }
 
-    fn config(&self, alpn: &[u8]) -> Result<ClientConfig, TransportError> {
+    /// A TLS configuration of its own, which offers one protocol.
+    pub(crate) fn config(&self, alpn: &[u8]) -> Result<ClientConfig, TransportError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

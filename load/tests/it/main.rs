@@ -7,6 +7,7 @@
 )]
 
 mod agent;
+mod crew;
 mod fleet;
 mod platform;
 mod streams;

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 /// Raises the process's limit on open files to what it may be raised to; a Node over HTTP/1.1 holds up to five
 /// connections. Failing to is no error: connections that do not fit show in the result.
-pub(super) fn raise_limit() {
+pub(crate) fn raise_limit() {
     let mut limit = MaybeUninit::<libc::rlimit>::uninit();
     // SAFETY: `limit` is room for one result, which a return of 0 says was written; it is read only then.
     unsafe {
