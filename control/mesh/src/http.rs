@@ -16,7 +16,6 @@ use plexsphere_wire::{Code, NodeId, Problem};
 
 use crate::service::endpoints::Endpoints;
 use crate::service::node_state::{NodeStates, Puller};
-use crate::service::rotation::Rotations;
 
 pub(crate) use schemas::ReachabilityView;
 

@@ -7,8 +7,6 @@ pub(crate) mod entries;
 pub(crate) mod epochs;
 pub(crate) mod listing;
 pub(crate) mod peers;
-pub(crate) mod peers;
-pub(crate) mod reachability;
 pub(crate) mod reachability;
 pub(crate) mod rotations;
 pub(crate) mod topology;

@@ -19,7 +19,7 @@ const OPERATE: Gate = Gate::on("node-operate", "node", ID, Code::NodeNotFound);
 const BODY_CAP: usize = 4 * KIB;
 
 /// The operations of rotation.
-pub(super) fn operations(rotations: &Arc<Rotations>) -> Vec<Operation> {
+pub(crate) fn operations(rotations: &Arc<Rotations>) -> Vec<Operation> {
     vec![
         post_node_keys_rotate(Arc::clone(rotations)),
         get_node_keys_rotate_preview(Arc::clone(rotations)),

@@ -22,6 +22,8 @@ fn ring(lines: &[&str]) -> Arc<KekRing> {
 /// The mesh of this world after a restart with both wrap keys.
 fn restarted(world: &World) -> Mesh {
     let parts = MeshParts {
+        changes: Changes::new(),
+        handshakes: None,
         db: world.database.clone(),
         clock: world.clock.clone(),
         keks: ring(&[OLD, NEW]),
