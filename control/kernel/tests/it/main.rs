@@ -10,6 +10,7 @@
 
 mod faults;
 mod metrics;
+mod openbao;
 mod projector;
 mod relay;
 mod rig;
