@@ -9,5 +9,5 @@ mod tree;
 pub use layers::{ConfigError, Loaded, Origin, load};
 pub use tree::{
     AdminConfig, AuthConfig, Config, ControlConfig, CustodyConfig, DatabaseConfig, LogConfig, LogFormat, NatsConfig,
-    OpenBaoConfig, TlsConfig, is_secret,
+    OpenBaoConfig, SigningCustody, TlsConfig, is_secret,
 };
