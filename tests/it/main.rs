@@ -22,5 +22,6 @@ mod installation;
 mod kills;
 mod protocols;
 mod reference;
+mod rotations;
 mod surface;
 mod tour;
