@@ -23,11 +23,13 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Reads the three texts, and has OpenBao decrypt those that it made, in one call.
+    /// Reads the three texts, and has OpenBao decrypt those that it made, in one call. From here on the process leaves no
+    /// core dump.
     ///
     /// # Errors
     /// One sentence naming the key of the configuration.
     pub(crate) async fn load(config: &CustodyConfig, openbao: &OpenBaoConfig) -> Result<Self, String> {
+        forbid_dumps()?;
         let [root, nsk, signing] = Source::all(config);
         let mut texts = [root.read()?, nsk.read()?, signing.read()?];
         decrypt(&mut texts, &config.transit_key, openbao).await?;
@@ -85,6 +87,16 @@ pub(crate) fn create(path: Option<&Path>, text: &str) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Keeps what this process holds in memory out of core dumps, and from other processes of the same user.
+fn forbid_dumps() -> Result<(), String> {
+    #[cfg(target_os = "linux")]
+    // SAFETY: prctl with integers touches no memory of ours.
+    if unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) } != 0 {
+        return Err(format!("core dumps cannot be forbidden: {}", std::io::Error::last_os_error()));
+    }
+    Ok(())
 }
 
 /// Where one of the texts comes from.
@@ -170,6 +182,9 @@ mod tests {
         let second = Keys::load(&config, &OpenBaoConfig::default()).await.unwrap();
         assert_eq!(first.derive("cursor"), second.derive("cursor"));
         assert_ne!(first.derive("cursor"), first.derive("token"));
+        // SAFETY: prctl with integers touches no memory of ours.
+        #[cfg(target_os = "linux")]
+        assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) }, 0, "and leaves no core dump");
     }
 
     #[tokio::test]

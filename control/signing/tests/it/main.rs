@@ -16,4 +16,5 @@ mod rewrapping;
 mod rig;
 mod rotation;
 mod sessions;
+mod states;
 mod transit;

@@ -13,7 +13,7 @@ fn input(header: &Value, claims: &Value) -> String {
     format!("{}.{}", encode(header), encode(claims))
 }
 
-fn token(domain: DomainId, kid: &str) -> String {
+pub fn token(domain: DomainId, kid: &str) -> String {
     let header = json!({ "alg": "EdDSA", "kid": kid, "typ": "at+jwt" });
     input(&header, &json!({ "iss": format!("plexsphere://domain/{domain}"), "kind": "ssh" }))
 }
