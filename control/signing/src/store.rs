@@ -102,10 +102,12 @@ pub(crate) async fn page(db: &Database, after: Option<DomainId>, limit: i64) -> 
     Ok(sqlx::query_scalar(PAGE).bind(after).bind(limit).fetch_all(db.pool()).await?)
 }
 
+/// Sealed seed, version of its wrap key, version in OpenBao.
+type Columns = (Option<Vec<u8>>, Option<i32>, Option<i32>);
+
 /// Where the private half of a key rests; `None` for an unknown or destroyed key.
 pub(crate) async fn private_half(db: &Database, domain: DomainId, kid: &str) -> Result<Option<PrivateHalf>, Fault> {
-    let row: Option<(Option<Vec<u8>>, Option<i32>, Option<i32>)> =
-        sqlx::query_as(PRIVATE).bind(domain.uuid()).bind(kid).fetch_optional(db.pool()).await?;
+    let row: Option<Columns> = sqlx::query_as(PRIVATE).bind(domain.uuid()).bind(kid).fetch_optional(db.pool()).await?;
     match row {
         None => Ok(None),
         Some((Some(seed), Some(wrap_key), None)) => Ok(Some(PrivateHalf::Wrapped { seed, wrap_key })),
