@@ -94,7 +94,7 @@ impl Signing {
         self.record(tx, domain, Act::of_ours("signing_key.destroy", kid.to_owned(), now)).await
     }
 
-    /// Destroys all keys of a Domain that is deleted in this transaction.
+    /// Destroys all keys of a Domain that is deleted in this transaction; whoever deletes it marks it for the directory.
     pub(super) async fn forget_keys(&self, tx: &mut Tx, domain: DomainId, now: Timestamp) -> Result<(), Fault> {
         if !store::lock(tx, domain).await? {
             return Ok(());
@@ -104,7 +104,6 @@ impl Signing {
             self.end(tx, domain, &key.kid, DestroyReason::DomainDeleted, now).await?;
         }
         store::forget(tx, domain).await?;
-        mark_domain(tx, domain).await?;
         self.lines.invalidate(&domain);
         Ok(())
     }
