@@ -34,7 +34,7 @@ impl Hand {
     /// # Errors
     /// One sentence.
     pub(crate) async fn open(config: &Config) -> Result<Self, String> {
-        let keys = Keys::load(&config.custody)?;
+        let keys = Keys::load(&config.custody, &config.openbao).await?;
         let db = Database::connect(&config.database.url, 2)
             .await
             .map_err(|error| format!("the database cannot be reached: {}", sentence(&error)))?;

@@ -9,5 +9,5 @@ mod tree;
 pub use layers::{ConfigError, Loaded, Origin, load};
 pub use tree::{
     AdminConfig, AuthConfig, Config, ControlConfig, CustodyConfig, DatabaseConfig, FallbackFill, LogConfig, LogFormat,
-    MeshConfig, NatsConfig, OpenBaoConfig, TlsConfig, is_secret,
+    MeshConfig, NatsConfig, OpenBaoConfig, SigningCustody, TlsConfig, is_secret,
 };

@@ -150,6 +150,7 @@ fn settle(args: &DevArgs, mut config: Config, data: &Folder, servers: &Servers) 
         url: servers.openbao.url().parse().ok(),
         token_file: Some(token_file),
         mount: "secret".to_owned(),
+        ..OpenBaoConfig::default()
     };
     config.control.listen = loopback(0);
     config.admin.listen = loopback(0);

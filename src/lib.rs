@@ -14,6 +14,7 @@ pub mod config;
 mod custody;
 mod dev;
 mod logging;
+mod openbao;
 mod output;
 mod roles;
 mod shutdown;

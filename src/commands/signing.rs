@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use plexsphere_identity::NodeReader;
 use plexsphere_kernel::{Clock as _, Probes, Subject, SystemClock};
-use plexsphere_signing::{Destruction, Rotation, Signing, SigningParts};
+use plexsphere_signing::{Destruction, Rotation, Signing, SigningMetrics, SigningParts};
 use plexsphere_wire::intake::COMMAND_LINE;
 use plexsphere_wire::{CorrelationId, DomainId};
 use serde_json::json;
@@ -32,8 +33,16 @@ pub(crate) async fn signing(config: Config, command: SigningCommand) -> Result<(
 async fn open(config: &Config) -> Result<Arc<Signing>, String> {
     let Hand { keys, db, audit } = Hand::open(config).await?;
     let (deployment, probes) = (control::deployment(&keys), Probes::default());
-    let parts =
-        SigningParts { db, ring: keys.signing_ring, audit, clock: Arc::new(SystemClock), probes: probes.clone() };
+    let parts = SigningParts {
+        pins: Arc::new(NodeReader::new(db.clone())),
+        db,
+        ring: keys.signing_ring,
+        transit: crate::openbao::transit(&config.openbao)?,
+        audit,
+        clock: Arc::new(SystemClock),
+        probes: probes.clone(),
+        metrics: SigningMetrics::default(),
+    };
     let signing = Signing::open(control::signing_config(config, deployment), parts)
         .await
         .map_err(|error| format!("signing cannot start: {}", sentence(&error)))?;
@@ -54,6 +63,7 @@ async fn list(signing: &Signing, domain: &str, output: Output) -> Result<(), Str
                 "key_id": key.kid,
                 "version": key.version,
                 "public_key": key.public_key,
+                "custody": key.custody.as_str(),
                 "state": key.state.as_str(),
                 "announced": key.is_announced,
                 "transition_expires": key.transition_expires,
@@ -65,7 +75,7 @@ async fn list(signing: &Signing, domain: &str, output: Output) -> Result<(), Str
     for key in &keys {
         let until = key.transition_expires.map(|until| format!("  until {until}")).unwrap_or_default();
         let announced = if key.is_announced { "  announced" } else { "" };
-        say(format_args!("{:9}  {}{until}{announced}", key.state.as_str(), key.kid));
+        say(format_args!("{:9}  {:7}  {}{until}{announced}", key.state.as_str(), key.custody.as_str(), key.kid));
     }
     Ok(())
 }

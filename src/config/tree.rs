@@ -108,6 +108,10 @@ pub struct ControlConfig {
     pub signing_transition_hours: u32,
     /// The age at which a signing key is rotated, in days; 0 never, for fleets whose Nodes never enrol again.
     pub signing_max_age_days: u32,
+    /// Where new signing keys rest: `wrapped` (in the database, under the signing ring) or `transit` (in OpenBao).
+    pub signing_custody: SigningCustody,
+    /// Whether retired signing keys are kept while Nodes pin them. Without, a rotation silences every Node that restarts.
+    pub signing_keep_retired: bool,
     /// How long reads are decided from memory while the database is gone, in seconds, at most 300; 0 not at all.
     pub authz_stale_seconds: u32,
     /// Whether questions about others are answered within the Domains that the caller can read only.
@@ -133,16 +137,29 @@ pub struct MeshConfig {
     pub fallback_fill: FallbackFill,
 }
 
+/// Where new signing keys rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SigningCustody {
+    /// In the database, sealed under the signing ring.
+    #[default]
+    Wrapped,
+    /// In OpenBao's transit engine.
+    Transit,
+}
+
 /// Where secrets are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OpenBaoConfig {
-    /// The server; absent: secrets of Domains cannot be read.
+    /// The server; absent: secrets of Domains cannot be read, and no key rests there.
     pub url: Option<url::Url>,
     /// A file with the token that reads them; read again at each use.
     pub token_file: Option<PathBuf>,
     /// Where the KV-v2 engine is mounted.
     pub mount: String,
+    /// Where the transit engine is mounted.
+    pub transit_mount: String,
 }
 
 /// Sign-in of people.
@@ -167,16 +184,26 @@ pub struct AuthConfig {
     pub platform_admins: Vec<String>,
 }
 
-/// Keys that encrypt keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Keys that encrypt keys. Each comes from a file or from a variable of the environment, whose name does not begin with
+/// `PLEXSPHERE_`; a text that begins with `vault:v` is what OpenBao's transit engine made of it, and is decrypted there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CustodyConfig {
     /// 64 hex digits: the root from which peppers and cursor keys are derived. Never change it.
     pub root_key_file: Option<PathBuf>,
-    /// The ring that seals Node Secret Keys: lines of `<version>:<64 hex digits>`.
+    /// The ring that seals Node Secret Keys: lines of `<version>:<64 hex digits>`, with `:standby` behind one that does
+    /// not seal yet.
     pub nsk_ring_file: Option<PathBuf>,
-    /// The ring that seals signing keys, in the same form.
+    /// The ring that seals signing keys, in the same form. It shares no key with the other.
     pub signing_ring_file: Option<PathBuf>,
+    /// The variable that holds the root, in place of its file.
+    pub root_key_variable: Option<String>,
+    /// The variable that holds the ring of Node Secret Keys, in place of its file.
+    pub nsk_ring_variable: Option<String>,
+    /// The variable that holds the ring of signing keys, in place of its file.
+    pub signing_ring_variable: Option<String>,
+    /// The key of OpenBao's transit engine that decrypts those texts that it made.
+    pub transit_key: String,
 }
 
 /// What edges show to clients over TLS; needed when `edge.listen.https` is set.
@@ -233,7 +260,21 @@ impl Default for AdminConfig {
 
 impl Default for OpenBaoConfig {
     fn default() -> Self {
-        Self { url: None, token_file: None, mount: "plexsphere".to_owned() }
+        Self { url: None, token_file: None, mount: "plexsphere".to_owned(), transit_mount: "transit".to_owned() }
+    }
+}
+
+impl Default for CustodyConfig {
+    fn default() -> Self {
+        Self {
+            root_key_file: None,
+            nsk_ring_file: None,
+            signing_ring_file: None,
+            root_key_variable: None,
+            nsk_ring_variable: None,
+            signing_ring_variable: None,
+            transit_key: "plexsphere-keks".to_owned(),
+        }
     }
 }
 
@@ -249,6 +290,8 @@ impl Default for ControlConfig {
             audit_mirror: None,
             signing_transition_hours: 24,
             signing_max_age_days: 90,
+            signing_custody: SigningCustody::Wrapped,
+            signing_keep_retired: true,
             authz_stale_seconds: 30,
             authz_clamp: true,
         }
@@ -277,6 +320,10 @@ impl Config {
         }
         if !(1..=168).contains(&self.control.signing_transition_hours) {
             return Err("`control.signing_transition_hours` must be from 1 to 168".to_owned());
+        }
+        let has_openbao = self.openbao.url.is_some() && self.openbao.token_file.is_some();
+        if self.control.signing_custody == SigningCustody::Transit && !has_openbao {
+            return Err("`control.signing_custody` = `transit` needs `openbao.url` and `openbao.token_file`".to_owned());
         }
         if self.control.authz_stale_seconds > 300 {
             return Err("`control.authz_stale_seconds` must be at most 300".to_owned());

@@ -35,7 +35,8 @@ use plexsphere_mesh::{
 use plexsphere_oidc::{Fetch, FetchSettings, Origin, Providers, Reach, SpiffeBundles};
 use plexsphere_rebac::{AuthorizerConfig, ChangeSweeper, OrphanSweeper, Rebac, RebacConfig, RebacParts, RelationSync};
 use plexsphere_signing::{
-    Signing, SigningAnnouncer, SigningConfig, SigningParts, SigningRetireSweeper, SigningRotation, SigningSelfcheck,
+    Custody, Signing, SigningAnnouncer, SigningConfig, SigningMetrics, SigningParts, SigningRetireSweeper,
+    SigningRewrap, SigningRotation, SigningSelfcheck,
 };
 use plexsphere_wire::{Code, NodeId, Timestamp};
 use prometheus_client::registry::Registry;
@@ -47,7 +48,7 @@ use zeroize::Zeroizing;
 use super::{Started, bus, run_alone};
 use crate::client_secrets::SecretReader;
 use crate::commands::sentence;
-use crate::config::{AuthConfig, Config, FallbackFill};
+use crate::config::{AuthConfig, Config, FallbackFill, SigningCustody};
 use crate::custody::Keys;
 use crate::output::tell;
 
@@ -83,7 +84,7 @@ pub(crate) async fn start(
         .await
         .map_err(|error| format!("control cannot listen on {}: {error}", config.control.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let keys = Keys::load(&config.custody)?;
+    let keys = Keys::load(&config.custody, &config.openbao).await?;
     let db = Database::connect(&config.database.url, config.database.max_connections)
         .await
         .map_err(|error| format!("the database cannot be reached: {}", sentence(&error)))?;
@@ -152,7 +153,7 @@ impl Contexts {
             changes: Changes::new(),
         };
         tasks.serve(Arc::new(ChangeListener::new(Arc::clone(&ground.changes), ground.db.clone())));
-        let signing = ground.signing(config, keys.signing_ring, probes).await?;
+        let signing = ground.signing(config, keys.signing_ring, (probes, registry)).await?;
         let mut audit = ground.audit(config, audit_cursors, &signing, registry)?;
         audit.add_tasks(&mut tasks);
         let mesh = ground.mesh(config);
@@ -220,13 +221,21 @@ impl Ground {
         opened.map_err(|fault| format!("the relation tuples cannot be read: {}", sentence(&fault)))
     }
 
-    async fn signing(&self, config: &Config, ring: KekRing, probes: &Probes) -> Result<Arc<Signing>, String> {
+    async fn signing(
+        &self,
+        config: &Config,
+        ring: KekRing,
+        (probes, registry): (&Probes, &mut Registry),
+    ) -> Result<Arc<Signing>, String> {
         let parts = SigningParts {
             db: self.db.clone(),
             ring,
+            transit: crate::openbao::transit(&config.openbao)?,
+            pins: Arc::new(NodeReader::new(self.db.clone())),
             audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
             clock: Arc::clone(&self.clock),
             probes: probes.clone(),
+            metrics: SigningMetrics::register(registry),
         };
         Signing::open(signing_config(config, self.deployment), parts)
             .await
@@ -294,7 +303,7 @@ impl Ground {
         let deps = Deps {
             providers: Arc::new(Providers::new(fetch.clone())),
             bundles: config.auth.spiffe_svid.then(|| Arc::new(SpiffeBundles::new(fetch))),
-            client_secrets: Arc::new(SecretReader::new(config.openbao.clone())?),
+            client_secrets: Arc::new(SecretReader::new(&config.openbao)?),
             db: self.db.clone(),
             clock: Arc::clone(&self.clock),
             changes: Arc::clone(&self.changes),
@@ -327,6 +336,7 @@ impl Ground {
         tasks.add(Arc::new(SigningSelfcheck::new(Arc::clone(signing))), SigningSelfcheck::schedule());
         tasks.add(Arc::new(SigningRotation::new(Arc::clone(signing))), SigningRotation::schedule());
         tasks.add(Arc::new(SigningRetireSweeper::new(Arc::clone(signing))), SigningRetireSweeper::schedule());
+        tasks.add(Arc::new(SigningRewrap::new(Arc::clone(signing))), SigningRewrap::schedule());
         tasks.serve(Arc::new(SigningAnnouncer::new(self.bus.clone(), Arc::clone(signing))));
         let intake = AuditIntakeConsumer::new(self.bus.clone(), Arc::clone(&self.audit), self.replicas, registry);
         tasks.serve(Arc::new(intake));
@@ -417,6 +427,11 @@ pub(crate) fn signing_config(config: &Config, deployment: Uuid) -> SigningConfig
         issuer_host: config.issuer_host(),
         transition: Duration::from_secs(u64::from(config.control.signing_transition_hours) * HOUR_SECONDS),
         max_age: Duration::from_secs(u64::from(config.control.signing_max_age_days) * 24 * HOUR_SECONDS),
+        custody: match config.control.signing_custody {
+            SigningCustody::Wrapped => Custody::Wrapped,
+            SigningCustody::Transit => Custody::Transit,
+        },
+        keep_retired: config.control.signing_keep_retired,
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Installation {
     pub(crate) database_url: String,
     processes: Vec<Process>,
     client: reqwest::Client,
+    /// What every process and every command is told beyond the rest.
+    extra: Vec<(String, String)>,
 }
 
 impl Installation {
@@ -56,6 +58,7 @@ impl Installation {
             folder,
             processes: Vec::new(),
             client: client(),
+            extra: extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         };
         let url = installation.database_url.clone();
         // The database outlives this handle: it goes with its server.
@@ -204,6 +207,8 @@ impl Installation {
             .env("PLEXSPHERE_CUSTODY_ROOT_KEY_FILE", self.path("root.key"))
             .env("PLEXSPHERE_CUSTODY_NSK_RING_FILE", self.path("nsk.ring"))
             .env("PLEXSPHERE_CUSTODY_SIGNING_RING_FILE", self.path("signing.ring"))
+            .env("PLEXSPHERE_CONTROL_PUBLIC_BASE_URL", "https://localhost")
+            .envs(self.extra.iter().map(|(name, value)| (name, value)))
             .output()
             .await
             .unwrap();
@@ -215,6 +220,13 @@ impl Installation {
             return Err(said(&output.stderr));
         }
         Ok(serde_json::from_str(&said(&output.stdout)).unwrap_or_default())
+    }
+
+    /// The metrics that a role serves.
+    pub(crate) async fn metrics(&self, role: Role) -> String {
+        let process = self.processes.iter().find(|process| process.role == role).unwrap();
+        let url = format!("http://{}/metrics", at(process.admin));
+        self.client.get(url).send().await.unwrap().text().await.unwrap()
     }
 
     /// The last lines of a role's log.

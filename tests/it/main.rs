@@ -24,6 +24,7 @@ mod protocols;
 mod pulls_rig;
 mod reference;
 mod rotation;
+mod rotations;
 mod streams_rig;
 mod surface;
 mod tour;

@@ -1,5 +1,6 @@
 //! Key custody: a ring of versioned wrap keys, and sealing under it.
 
+pub mod openbao;
 mod rewrap;
 mod stored;
 
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes256Gcm, Key, KeyInit as _, Nonce};
 use rand::RngCore as _;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 pub use rewrap::{Rewrap, RewrapParts, Rewrappable, SealedRow};
@@ -33,17 +35,22 @@ pub enum SealError {
 /// Versioned 32-byte keys that encrypt other keys at rest. Wiped when dropped, never printed.
 pub struct KekRing {
     keys: BTreeMap<i32, Zeroizing<[u8; 32]>>,
+    sealing: i32,
 }
 
 impl KekRing {
-    /// Reads a ring: lines of `<version>:<64 hex digits>`; blank lines and lines that begin with `#` are skipped.
+    /// Reads a ring: lines of `<version>:<64 hex digits>`, or the same with `:standby` behind for a key that opens and
+    /// does not seal, until every replica holds it. A comma ends a line too, for values of one line. Blank lines and
+    /// lines that begin with `#` are skipped.
     ///
     /// # Errors
-    /// [`SealError::MalformedRing`] for any other line, a repeated version, or no key at all.
+    /// [`SealError::MalformedRing`] for any other line, a repeated version, or no key that seals.
     pub fn parse(text: &str) -> Result<Self, SealError> {
-        let mut keys = BTreeMap::new();
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (mut keys, mut sealing) = (BTreeMap::new(), 0);
+        let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+        for line in lines.flat_map(|line| line.split(',')).map(str::trim).filter(|line| !line.is_empty()) {
             let (version, hex) = line.split_once(':').ok_or(SealError::MalformedRing)?;
+            let (hex, seals) = hex.strip_suffix(":standby").map_or((hex, true), |hex| (hex, false));
             let version: i32 = version.trim().parse().map_err(|_| SealError::MalformedRing)?;
             let mut key = Zeroizing::new([0u8; 32]);
             let decoded = Zeroizing::new(
@@ -58,8 +65,11 @@ impl KekRing {
             if keys.insert(version, key).is_some() {
                 return Err(SealError::MalformedRing);
             }
+            if seals {
+                sealing = sealing.max(version);
+            }
         }
-        if keys.is_empty() { Err(SealError::MalformedRing) } else { Ok(Self { keys }) }
+        if sealing == 0 { Err(SealError::MalformedRing) } else { Ok(Self { keys, sealing }) }
     }
 
     /// A line for a ring file with a fresh key of version 1.
@@ -70,10 +80,18 @@ impl KekRing {
         Zeroizing::new(format!("1:{}\n", data_encoding::HEXLOWER.encode(key.as_slice())))
     }
 
-    /// The version that seals.
+    /// The version that seals: the newest one that does not stand by.
     #[must_use]
-    pub fn newest(&self) -> i32 {
-        self.keys.keys().next_back().copied().unwrap_or(0)
+    pub const fn newest(&self) -> i32 {
+        self.sealing
+    }
+
+    /// Whether some key is in both rings, under whatever version.
+    #[must_use]
+    pub fn shares_a_key_with(&self, other: &Self) -> bool {
+        self.keys
+            .values()
+            .any(|key| other.keys.values().any(|theirs| bool::from(key.as_slice().ct_eq(theirs.as_slice()))))
     }
 
     /// The versions that are loaded, in ascending order.
@@ -151,8 +169,19 @@ mod tests {
     fn the_newest_key_seals_and_a_malformed_ring_is_refused() {
         let ring = KekRing::parse(&format!("# ring\n1:{}\n3:{}\n", "ab".repeat(32), "cd".repeat(32))).unwrap();
         assert_eq!(ring.newest(), 3);
-        for bad in ["", "1:abcd", "x:00", &format!("0:{}", "ab".repeat(32)), &format!("1:{0}\n1:{0}", "ab".repeat(32))]
-        {
+        let standby = KekRing::parse(&format!("1:{},2:{}:standby", "ab".repeat(32), "cd".repeat(32))).unwrap();
+        assert_eq!((standby.newest(), standby.versions()), (1, vec![1, 2]));
+        assert!(standby.shares_a_key_with(&ring));
+        assert!(!standby.shares_a_key_with(&KekRing::parse(&KekRing::generate()).unwrap()));
+        let all_stand_by = format!("1:{}:standby", "ab".repeat(32));
+        for bad in [
+            &all_stand_by,
+            "",
+            "1:abcd",
+            "x:00",
+            &format!("0:{}", "ab".repeat(32)),
+            &format!("1:{0}\n1:{0}", "ab".repeat(32)),
+        ] {
             assert!(KekRing::parse(bad).is_err());
         }
     }

@@ -3,6 +3,7 @@
 
 mod node_state;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -201,11 +202,27 @@ pub trait SigningKeys: Send + Sync + 'static {
     /// [`Fault`]; registration then answers 503 `signing_unavailable`.
     async fn ensure(&self, tx: &mut Tx, domain: DomainId, now: Timestamp) -> Result<(), Fault>;
 
+    /// Destroys all keys of a Domain that is deleted in this transaction.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    async fn forget(&self, tx: &mut Tx, domain: DomainId, now: Timestamp) -> Result<(), Fault>;
+
     /// The Domain's current key.
     ///
     /// # Errors
     /// [`Fault`], also when there is none.
     async fn current(&self, tx: &mut Tx, domain: DomainId) -> Result<PublicSigningKey, Fault>;
+}
+
+/// Which signing keys Nodes pin: the key that each received when it registered. Implemented by the identity context.
+#[async_trait]
+pub trait PinnedKeys: Send + Sync + 'static {
+    /// How many live Nodes pin each of these keys, by kid; keys that none pins are left out.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    async fn pinned(&self, keys: &[(DomainId, String)]) -> Result<HashMap<String, u64>, Fault>;
 }
 
 /// What the directory projector reads about Nodes. Implemented by the identity context.

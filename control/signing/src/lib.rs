@@ -8,24 +8,26 @@
 //! Invariants:
 //! - **I1** Exactly one current key per Domain with keys, at most one previous key; versions only grow.
 //! - **I2** A key never returns to an earlier state ([`KeyState::after`]).
-//! - **I3** A wrapped seed opens only for its own deployment, Domain and kid.
+//! - **I3** A wrapped seed opens only for its own deployment, Domain and kid; a key in OpenBao cannot be exported.
 //! - **I4** Nothing is signed that is not a canonical envelope of the key's own Domain, about now.
 //! - **I5** A process whose deployment is not the database's signs nothing.
 //!
 //! Seams: offers [`plexsphere_kernel::EnvelopeSigner`], `SigningKeys` and `DomainEntries`; needs a wrap-key ring of its
-//! own, the outbox, the audit log and the clock.
+//! own, OpenBao's transit engine where keys rest there, `PinnedKeys`, the outbox, the audit log and the clock.
 
 mod announcer;
+mod metrics;
 mod model;
 mod service;
 mod store;
 mod tasks;
 
 pub use announcer::SigningAnnouncer;
-pub use model::{KeyEvent, KeyLineError, KeyState, NoTransition, kid_for};
+pub use metrics::SigningMetrics;
+pub use model::{Custody, KeyEvent, KeyLineError, KeyState, NoTransition, kid_for};
 pub use service::{
-    DestroyError, Destruction, KeyInfo, RotateError, Rotated, Rotation, Signing, SigningConfig, SigningParts,
+    DestroyError, Destruction, Disbelief, KeyInfo, RotateError, Rotated, Rotation, Signing, SigningConfig, SigningParts,
 };
 #[doc(hidden)]
-pub use store::STATEMENTS;
-pub use tasks::{SigningRetireSweeper, SigningRotation, SigningSelfcheck};
+pub use store::statements;
+pub use tasks::{SigningRetireSweeper, SigningRewrap, SigningRotation, SigningSelfcheck};

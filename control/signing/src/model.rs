@@ -17,6 +17,80 @@ pub enum KeyState {
     Destroyed,
 }
 
+/// Where the private half of a key rests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Custody {
+    /// In the database, its seed sealed under the signing ring.
+    #[default]
+    Wrapped,
+    /// In OpenBao's transit engine, which signs and never gives it away.
+    Transit,
+}
+
+impl Custody {
+    /// The word in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wrapped => "wrapped",
+            Self::Transit => "transit",
+        }
+    }
+
+    /// Reads the word of the database.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Wrapped, Self::Transit].into_iter().find(|custody| custody.as_str() == word)
+    }
+}
+
+/// The private half itself, as far as the database knows it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum PrivateHalf {
+    /// The sealed seed and the version of its wrap key.
+    Wrapped { seed: Vec<u8>, wrap_key: i32 },
+    /// The version of the Domain's key in OpenBao.
+    Transit { version: i32 },
+}
+
+impl PrivateHalf {
+    pub(crate) const fn custody(&self) -> Custody {
+        match self {
+            Self::Wrapped { .. } => Custody::Wrapped,
+            Self::Transit { .. } => Custody::Transit,
+        }
+    }
+}
+
+/// The name of a Domain's key in OpenBao; its versions are the Domain's keys in that custody.
+pub(crate) fn transit_name(domain: DomainId) -> String {
+    format!("plexsphere-signing-{domain}")
+}
+
+/// Why a key was destroyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DestroyReason {
+    /// It was declared compromised.
+    Compromise,
+    /// No Node has pinned it for long.
+    Unpinned,
+    /// Its transition is over and the installation keeps no retired keys.
+    NotKept,
+    /// Its Domain was deleted.
+    DomainDeleted,
+}
+
+impl DestroyReason {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Compromise => "compromise",
+            Self::Unpinned => "unpinned",
+            Self::NotKept => "not_kept",
+            Self::DomainDeleted => "domain_deleted",
+        }
+    }
+}
+
 /// What happens to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyEvent {
@@ -87,6 +161,7 @@ pub(crate) struct PublicHalf {
     pub(crate) kid: String,
     pub(crate) version: i32,
     pub(crate) public_key: [u8; 32],
+    pub(crate) custody: Custody,
     pub(crate) state: KeyState,
     pub(crate) transition_expires: Option<Timestamp>,
 }

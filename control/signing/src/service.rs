@@ -1,9 +1,12 @@
 //! The signing keys of all Domains: made, rotated, announced and lent out.
 
 mod destroy;
+mod hand;
 mod keys;
 mod lend;
 mod rotate;
+mod session;
+mod upkeep;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,29 +15,33 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::SigningKey;
 use moka::sync::Cache;
 use plexsphere_kernel::custody::SealedRows;
+use plexsphere_kernel::custody::openbao::Transit;
 use plexsphere_kernel::installation;
 use plexsphere_kernel::probes::Probe;
-use plexsphere_kernel::seams::{DomainEntries, PublicSigningKey, SigningKeys};
+use plexsphere_kernel::seams::{DomainEntries, PinnedKeys, PublicSigningKey, SigningKeys};
 use plexsphere_kernel::{AuditLog, Clock, Database, Fault, KekRing, Probes, SealError, SignerFault, Tx};
 use plexsphere_wire::directory::{DomainEntry, DomainKey};
 use plexsphere_wire::{DomainId, Timestamp};
 use uuid::Uuid;
 
-use crate::model::{KeyLine, KeyState, PublicHalf, kid_for};
+use crate::metrics::SigningMetrics;
+use crate::model::{Custody, KeyLine, KeyState, PublicHalf, kid_for};
 use crate::store;
 
 pub use destroy::{DestroyError, Destruction};
+use hand::Hand;
+
 pub use rotate::{RotateError, Rotated, Rotation};
+pub use session::Disbelief;
 
 /// The signing context as the subject of audit rows.
 pub(crate) const SIGNING_SUBJECT: Uuid = Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0102);
 
-/// Unwrapped keys kept in memory, and for how long. They are wiped when dropped.
-const SEEDS: u64 = 10_000;
-const SEED_TTL: Duration = Duration::from_secs(600);
+/// Opened keys kept in memory, and for how long. They are wiped when dropped.
+const HANDS: u64 = 10_000;
+const HAND_TTL: Duration = Duration::from_secs(600);
 /// How old a key line may be when something is signed.
 const LINE_TTL: Duration = Duration::from_secs(5);
 const ANNOUNCEMENT_TTL: Duration = Duration::from_secs(60);
@@ -50,6 +57,10 @@ pub struct SigningConfig {
     pub transition: Duration,
     /// The age at which a key is rotated by schedule; zero: never.
     pub max_age: Duration,
+    /// Where the private halves of new keys rest.
+    pub custody: Custody,
+    /// Whether retired keys are kept while Nodes pin them, to announce later ones to them.
+    pub keep_retired: bool,
 }
 
 /// What the signer stands on.
@@ -58,12 +69,18 @@ pub struct SigningParts {
     pub db: Database,
     /// The wrap keys of signing seeds, and of nothing else.
     pub ring: KekRing,
+    /// OpenBao's transit engine; needed for keys in [`Custody::Transit`].
+    pub transit: Option<Transit>,
+    /// Which keys Nodes pin.
+    pub pins: Arc<dyn PinnedKeys>,
     /// The audit log.
     pub audit: Arc<dyn AuditLog>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where `signing-deployment` is registered.
     pub probes: Probes,
+    /// What is counted.
+    pub metrics: SigningMetrics,
 }
 
 /// A key of a Domain, as operators see it.
@@ -75,6 +92,8 @@ pub struct KeyInfo {
     pub version: i32,
     /// The public half, base64.
     pub public_key: String,
+    /// Where its private half rests, or rested.
+    pub custody: Custody,
     /// Its state.
     pub state: KeyState,
     /// Whether events are signed with it now.
@@ -87,7 +106,7 @@ pub struct KeyInfo {
 pub struct Signing {
     config: SigningConfig,
     parts: SigningParts,
-    seeds: Cache<String, Arc<SigningKey>>,
+    hands: Cache<String, Arc<Hand>>,
     lines: Cache<DomainId, Arc<KeyLine>>,
     announcements: Cache<(DomainId, String, String), Arc<Vec<u8>>>,
     /// Whether the database belongs to this deployment.
@@ -108,9 +127,9 @@ impl Signing {
             deployment: parts.probes.register("signing-deployment"),
             config,
             parts,
-            seeds: Cache::builder().max_capacity(SEEDS).time_to_live(SEED_TTL).build(),
-            lines: Cache::builder().max_capacity(SEEDS).time_to_live(LINE_TTL).build(),
-            announcements: Cache::builder().max_capacity(SEEDS).time_to_live(ANNOUNCEMENT_TTL).build(),
+            hands: Cache::builder().max_capacity(HANDS).time_to_live(HAND_TTL).build(),
+            lines: Cache::builder().max_capacity(HANDS).time_to_live(LINE_TTL).build(),
+            announcements: Cache::builder().max_capacity(HANDS).time_to_live(ANNOUNCEMENT_TTL).build(),
             at_home: AtomicBool::new(false),
         });
         signing.check_deployment().await?;
@@ -139,6 +158,10 @@ impl Signing {
         self.parts.clock.now()
     }
 
+    pub(crate) const fn metrics(&self) -> &SigningMetrics {
+        &self.parts.metrics
+    }
+
     pub(crate) const fn max_age(&self) -> Duration {
         self.config.max_age
     }
@@ -153,6 +176,7 @@ impl Signing {
             kid: key.kid.clone(),
             version: key.version,
             public_key: encoded(&key.public_key),
+            custody: key.custody,
             state: key.state,
             is_announced: key.kid == line.announced_kid,
             transition_expires: key.transition_expires,
@@ -200,7 +224,7 @@ impl SealedRows for Signing {
     }
 
     async fn foreign_version(&self) -> Result<Option<i32>, Fault> {
-        store::foreign_version(&self.parts.db, &self.parts.ring.versions()).await
+        store::upkeep::foreign_version(&self.parts.db, &self.parts.ring.versions()).await
     }
 }
 
@@ -208,6 +232,10 @@ impl SealedRows for Signing {
 impl SigningKeys for Signing {
     async fn ensure(&self, tx: &mut Tx, domain: DomainId, now: Timestamp) -> Result<(), Fault> {
         self.provision(tx, domain, now).await
+    }
+
+    async fn forget(&self, tx: &mut Tx, domain: DomainId, now: Timestamp) -> Result<(), Fault> {
+        self.forget_keys(tx, domain, now).await
     }
 
     async fn current(&self, tx: &mut Tx, domain: DomainId) -> Result<PublicSigningKey, Fault> {

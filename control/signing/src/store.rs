@@ -1,63 +1,42 @@
 //! The SQL of the signing context.
 
+pub(crate) mod upkeep;
+
 use plexsphere_kernel::{Database, Fault, Tx};
 use plexsphere_wire::{DomainId, Timestamp};
 use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::model::{KeyLine, KeyState, PublicHalf};
+use crate::model::{Custody, DestroyReason, KeyLine, KeyState, PrivateHalf, PublicHalf};
 
-const LINES: &str = "SELECT k.domain_id, d.announced_kid, d.announced_seq, k.kid, k.version, k.public_key, k.state, \
+const LINES: &str = "SELECT k.domain_id, d.announced_kid, d.announced_seq, k.kid, k.version, k.public_key, k.custody, k.state, \
      k.transition_expires FROM signing.domains d JOIN signing.keys k ON k.domain_id = d.domain_id \
      WHERE d.domain_id = ANY($1) ORDER BY k.domain_id, k.version";
 const PAGE: &str = "SELECT domain_id FROM signing.domains WHERE domain_id > $1 ORDER BY domain_id LIMIT $2";
-const SEED: &str = "SELECT wrapped_seed, wrap_key_version FROM signing.keys WHERE domain_id = $1 AND kid = $2";
+const PRIVATE: &str = "SELECT wrapped_seed, wrap_key_version, transit_version FROM signing.keys \
+     WHERE domain_id = $1 AND kid = $2 AND state <> 'destroyed'";
 const CLAIM: &str =
     "INSERT INTO signing.domains (domain_id, announced_kid) VALUES ($1, $2) ON CONFLICT (domain_id) DO NOTHING";
 const HAS: &str = "SELECT EXISTS (SELECT 1 FROM signing.domains WHERE domain_id = $1)";
 const LOCK: &str = "SELECT announced_kid FROM signing.domains WHERE domain_id = $1 FOR UPDATE";
-const INSERT: &str = "INSERT INTO signing.keys (id, domain_id, version, kid, public_key, wrapped_seed, \
-     wrap_key_version, state, created_at, activated_at, created_by) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, 'current', $8, $8, $9)";
+const INSERT: &str = "INSERT INTO signing.keys (id, domain_id, version, kid, public_key, custody, wrapped_seed, \
+     wrap_key_version, transit_version, state, created_at, activated_at, created_by) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'current', $10, $10, $11)";
 const SUPERSEDE: &str = "UPDATE signing.keys SET state = 'previous', transition_expires = $3 \
      WHERE domain_id = $1 AND kid = $2 AND state = 'current'";
 const RETIRE: &str = "UPDATE signing.keys SET state = 'retired', retired_at = $3 \
      WHERE domain_id = $1 AND kid = $2 AND state = 'previous'";
 const DESTROY: &str = "UPDATE signing.keys SET state = 'destroyed', wrapped_seed = NULL, wrap_key_version = NULL, \
-     destroyed_at = $3, destroy_reason = 'compromise' WHERE domain_id = $1 AND kid = $2 AND state <> 'destroyed'";
-const EXPIRED: &str = "SELECT domain_id, kid FROM signing.keys \
-     WHERE state = 'previous' AND transition_expires <= $1 ORDER BY transition_expires LIMIT $2 FOR UPDATE SKIP LOCKED";
+     destroyed_at = $3, destroy_reason = $4 WHERE domain_id = $1 AND kid = $2 AND state <> 'destroyed'";
+const FORGET: &str = "DELETE FROM signing.domains WHERE domain_id = $1";
 const ANNOUNCED: &str = "UPDATE signing.domains SET announced_kid = $2, announced_seq = $3 WHERE domain_id = $1";
-/// Any key with a private half: a retired one that does not open is missed by the Nodes that pin it.
-const SAMPLE: &str =
-    "SELECT domain_id, kid FROM signing.keys WHERE wrapped_seed IS NOT NULL ORDER BY random() LIMIT $1";
-const FOREIGN: &str = "SELECT wrap_key_version FROM signing.keys WHERE wrap_key_version <> ALL($1) LIMIT 1";
-const OLD: &str = "SELECT k.domain_id FROM signing.keys k WHERE k.state = 'current' AND k.activated_at <= $1 \
-     AND NOT EXISTS (SELECT 1 FROM signing.keys p WHERE p.domain_id = k.domain_id AND p.state = 'previous' \
-     AND p.transition_expires > $2) ORDER BY k.activated_at LIMIT $3";
-const MINTED_SINCE: &str =
-    "SELECT count(*) FROM signing.keys WHERE created_by = $1 AND version > 1 AND created_at > $2";
+const OWN: [&str; 12] = [LINES, PAGE, PRIVATE, CLAIM, HAS, LOCK, INSERT, SUPERSEDE, RETIRE, DESTROY, FORGET, ANNOUNCED];
 
 /// Every statement of the context, for the test that prepares them.
-pub const STATEMENTS: [&str; 16] = [
-    LINES,
-    PAGE,
-    SEED,
-    CLAIM,
-    HAS,
-    LOCK,
-    INSERT,
-    SUPERSEDE,
-    RETIRE,
-    DESTROY,
-    EXPIRED,
-    ANNOUNCED,
-    SAMPLE,
-    FOREIGN,
-    OLD,
-    MINTED_SINCE,
-];
+pub fn statements() -> impl Iterator<Item = &'static str> {
+    OWN.into_iter().chain(upkeep::OWN)
+}
 
 /// The place in the stream of an announced key that stands nowhere in it: beyond every cursor.
 pub(crate) const UNSEEN: u64 = i64::MAX.unsigned_abs();
@@ -70,6 +49,7 @@ struct LineRow {
     kid: String,
     version: i32,
     public_key: Vec<u8>,
+    custody: String,
     state: String,
     transition_expires: Option<OffsetDateTime>,
 }
@@ -80,8 +60,7 @@ pub(crate) struct NewKey {
     pub(crate) version: i32,
     pub(crate) kid: String,
     pub(crate) public_key: [u8; 32],
-    pub(crate) wrapped_seed: Vec<u8>,
-    pub(crate) wrap_key_version: i32,
+    pub(crate) private: PrivateHalf,
     pub(crate) created_by: Uuid,
 }
 
@@ -94,6 +73,7 @@ pub(crate) async fn lines<'e>(executor: impl PgExecutor<'e>, domains: &[Uuid]) -
         let key = PublicHalf {
             version: row.version,
             public_key: row.public_key.try_into().map_err(|_| MALFORMED)?,
+            custody: Custody::parse(&row.custody).ok_or(MALFORMED)?,
             state: KeyState::parse(&row.state).ok_or(MALFORMED)?,
             transition_expires: row.transition_expires.map(Timestamp::new),
             kid: row.kid,
@@ -122,11 +102,18 @@ pub(crate) async fn page(db: &Database, after: Option<DomainId>, limit: i64) -> 
     Ok(sqlx::query_scalar(PAGE).bind(after).bind(limit).fetch_all(db.pool()).await?)
 }
 
-/// The wrapped seed and its wrap key's version; `None` for an unknown or destroyed key.
-pub(crate) async fn seed(db: &Database, domain: DomainId, kid: &str) -> Result<Option<(Vec<u8>, i32)>, Fault> {
-    let row: Option<(Option<Vec<u8>>, Option<i32>)> =
-        sqlx::query_as(SEED).bind(domain.uuid()).bind(kid).fetch_optional(db.pool()).await?;
-    Ok(row.and_then(|(seed, version)| seed.zip(version)))
+/// Sealed seed, version of its wrap key, version in OpenBao.
+type Columns = (Option<Vec<u8>>, Option<i32>, Option<i32>);
+
+/// Where the private half of a key rests; `None` for an unknown or destroyed key.
+pub(crate) async fn private_half(db: &Database, domain: DomainId, kid: &str) -> Result<Option<PrivateHalf>, Fault> {
+    let row: Option<Columns> = sqlx::query_as(PRIVATE).bind(domain.uuid()).bind(kid).fetch_optional(db.pool()).await?;
+    match row {
+        None => Ok(None),
+        Some((Some(seed), Some(wrap_key), None)) => Ok(Some(PrivateHalf::Wrapped { seed, wrap_key })),
+        Some((None, None, Some(version))) => Ok(Some(PrivateHalf::Transit { version })),
+        Some(_) => Err(MALFORMED),
+    }
 }
 
 pub(crate) async fn has_line(tx: &mut Tx, domain: DomainId) -> Result<bool, Fault> {
@@ -146,14 +133,21 @@ pub(crate) async fn lock(tx: &mut Tx, domain: DomainId) -> Result<bool, Fault> {
 }
 
 pub(crate) async fn insert(tx: &mut Tx, key: NewKey, now: Timestamp) -> Result<(), Fault> {
+    let custody = key.private.custody();
+    let (seed, wrap_key, transit) = match key.private {
+        PrivateHalf::Wrapped { seed, wrap_key } => (Some(seed), Some(wrap_key), None),
+        PrivateHalf::Transit { version } => (None, None, Some(version)),
+    };
     sqlx::query(INSERT)
         .bind(plexsphere_wire::EnvelopeId::mint(now).uuid())
         .bind(key.domain.uuid())
         .bind(key.version)
         .bind(key.kid)
         .bind(key.public_key.as_slice())
-        .bind(key.wrapped_seed)
-        .bind(key.wrap_key_version)
+        .bind(custody.as_str())
+        .bind(seed)
+        .bind(wrap_key)
+        .bind(transit)
         .bind(now.inner())
         .bind(key.created_by)
         .execute(&mut **tx)
@@ -170,44 +164,25 @@ pub(crate) async fn retire(tx: &mut Tx, domain: DomainId, kid: &str, now: Timest
 }
 
 /// Ends a key of whatever state; its private half is gone.
-pub(crate) async fn destroy(tx: &mut Tx, domain: DomainId, kid: &str, now: Timestamp) -> Result<(), Fault> {
-    one(sqlx::query(DESTROY).bind(domain.uuid()).bind(kid).bind(now.inner()).execute(&mut **tx).await?)
+pub(crate) async fn destroy(
+    tx: &mut Tx,
+    domain: DomainId,
+    kid: &str,
+    reason: DestroyReason,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let query = sqlx::query(DESTROY).bind(domain.uuid()).bind(kid).bind(now.inner()).bind(reason.as_str());
+    one(query.execute(&mut **tx).await?)
+}
+
+/// Takes the Domain's row away; its keys stay for the audit.
+pub(crate) async fn forget(tx: &mut Tx, domain: DomainId) -> Result<(), Fault> {
+    one(sqlx::query(FORGET).bind(domain.uuid()).execute(&mut **tx).await?)
 }
 
 pub(crate) async fn announce(tx: &mut Tx, domain: DomainId, kid: &str, sequence: u64) -> Result<(), Fault> {
     let sequence = i64::try_from(sequence).map_err(|_| MALFORMED)?;
     one(sqlx::query(ANNOUNCED).bind(domain.uuid()).bind(kid).bind(sequence).execute(&mut **tx).await?)
-}
-
-pub(crate) async fn expired(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<Vec<(Uuid, String)>, Fault> {
-    Ok(sqlx::query_as(EXPIRED).bind(now.inner()).bind(limit).fetch_all(&mut **tx).await?)
-}
-
-pub(crate) async fn sample(db: &Database, limit: i64) -> Result<Vec<(Uuid, String)>, Fault> {
-    Ok(sqlx::query_as(SAMPLE).bind(limit).fetch_all(db.pool()).await?)
-}
-
-/// The wrap key's version of some key that is none of these.
-pub(crate) async fn foreign_version(db: &Database, held: &[i32]) -> Result<Option<i32>, Fault> {
-    Ok(sqlx::query_scalar(FOREIGN).bind(held).fetch_optional(db.pool()).await?)
-}
-
-/// Domains whose current key has been active since `activated` or longer and whose last transition is over, the oldest
-/// keys first.
-pub(crate) async fn old(
-    db: &Database,
-    activated: Timestamp,
-    now: Timestamp,
-    limit: i64,
-) -> Result<Vec<DomainId>, Fault> {
-    let domains: Vec<Uuid> =
-        sqlx::query_scalar(OLD).bind(activated.inner()).bind(now.inner()).bind(limit).fetch_all(db.pool()).await?;
-    Ok(domains.into_iter().map(DomainId::from_uuid).collect())
-}
-
-/// How many successors `creator` has made since then.
-pub(crate) async fn minted_since(db: &Database, creator: Uuid, since: Timestamp) -> Result<i64, Fault> {
-    Ok(sqlx::query_scalar(MINTED_SINCE).bind(creator).bind(since.inner()).fetch_one(db.pool()).await?)
 }
 
 fn one(result: sqlx::postgres::PgQueryResult) -> Result<(), Fault> {

@@ -4,26 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ed25519_dalek::Signer as _;
-use plexsphere_kernel::directory::mark_domain;
+use ed25519_dalek::{Signature, VerifyingKey};
 use plexsphere_kernel::tasks::{Health, Progress, Schedule, Task, TaskKind};
-use plexsphere_kernel::{Event, EventAudience, Fault, Outbox, Subject};
+use plexsphere_kernel::{Fault, SignerFault, Subject};
 use plexsphere_wire::{CorrelationId, DomainId, Timestamp};
-use serde_json::json;
 
+use crate::model::Custody;
 use crate::service::{RotateError, Rotation, SIGNING_SUBJECT, Signing};
-use crate::store;
+use crate::store::{self, upkeep};
 
 /// Keys that are unwrapped by one check.
 const SAMPLE: i64 = 8;
-/// Keys retired by one run.
-const RETIRE: i64 = 200;
 
 /// Keys rotated by schedule within [`ROTATION_PERIOD`], on all replicas together: a fleet is not re-keyed at once.
 const ROTATIONS: i64 = 20;
 const ROTATION_PERIOD: Duration = Duration::from_secs(3_600);
 
-/// Unwraps a random sample of keys, signs and verifies with each, and compares the stored public halves.
+/// Opens a random sample of keys, signs and verifies with each, and compares the stored public halves. Keys of an OpenBao
+/// that cannot be asked are passed over: registration goes on without it.
 pub struct SigningSelfcheck(Arc<Signing>);
 
 impl SigningSelfcheck {
@@ -40,6 +38,30 @@ impl SigningSelfcheck {
     }
 }
 
+impl SigningSelfcheck {
+    /// Whether a key signs what its stored public half verifies.
+    async fn fits(&self, domain: DomainId, kid: &str) -> Result<bool, Fault> {
+        let hand = match self.0.fresh_hand(domain, kid).await {
+            // It was destroyed since the sample was taken.
+            Err(SignerFault::Destroyed | SignerFault::NoKey) => return Ok(true),
+            hand => hand.map_err(Fault::Signer)?,
+        };
+        let probe = format!("plexsphere/signing/selfcheck|{kid}");
+        let signature = match hand.sign_unseen(probe.as_bytes()).await {
+            Err(cause) if hand.custody() == Custody::Transit => {
+                tracing::warn!(%domain, kid, %cause, "openbao did not sign with a key that rests there");
+                return Ok(true);
+            }
+            signature => signature.map_err(Fault::Signer)?,
+        };
+        let line = store::line(self.0.db().pool(), domain).await?;
+        let stored = line.as_ref().and_then(|line| line.key(kid)).map(|key| key.public_key);
+        let verifies = VerifyingKey::from_bytes(&hand.public_key())
+            .is_ok_and(|key| key.verify_strict(probe.as_bytes(), &Signature::from_bytes(&signature)).is_ok());
+        Ok(verifies && stored == Some(hand.public_key()))
+    }
+}
+
 #[async_trait]
 impl Task for SigningSelfcheck {
     fn kind(&self) -> TaskKind {
@@ -49,15 +71,9 @@ impl Task for SigningSelfcheck {
     async fn run(&self) -> Result<Progress, Fault> {
         self.0.check_deployment().await?;
         let mut progress = Progress::default();
-        for (domain, kid) in store::sample(self.0.db(), SAMPLE).await? {
+        for (domain, kid) in upkeep::sample(self.0.db(), SAMPLE).await? {
             let domain = DomainId::from_uuid(domain);
-            let key = self.0.unwrap(domain, &kid).await.map_err(Fault::Signer)?;
-            let line = store::line(self.0.db().pool(), domain).await?;
-            let stored = line.as_ref().and_then(|line| line.key(&kid)).map(|key| key.public_key);
-            let probe = format!("plexsphere/signing/selfcheck|{kid}");
-            let signature = key.sign(probe.as_bytes());
-            let verifies = key.verifying_key().verify_strict(probe.as_bytes(), &signature).is_ok();
-            if !verifies || stored != Some(key.verifying_key().to_bytes()) {
+            if !self.fits(domain, &kid).await? {
                 tracing::error!(%domain, kid, "a signing key does not fit its public half");
                 progress.health = Health::Bad("a signing key does not fit its public half");
             }
@@ -117,8 +133,8 @@ impl Task for SigningRotation {
             return Ok(Progress::default());
         }
         // Every replica has its own hour; the keys say how many were made in the last one.
-        let made = store::minted_since(self.0.db(), SIGNING_SUBJECT, now.minus(ROTATION_PERIOD)).await?;
-        let due = store::old(self.0.db(), now.minus(max_age), now, (ROTATIONS - made).max(0)).await?;
+        let made = upkeep::minted_since(self.0.db(), SIGNING_SUBJECT, now.minus(ROTATION_PERIOD)).await?;
+        let due = upkeep::old(self.0.db(), now.minus(max_age), now, (ROTATIONS - made).max(0)).await?;
         let (mut progress, mut failed) = (Progress::default(), None);
         for domain in due {
             match self.rotate(domain, now).await {
@@ -131,7 +147,7 @@ impl Task for SigningRotation {
     }
 }
 
-/// Retires previous keys whose transition is over.
+/// Retires previous keys whose transition is over, destroys retired ones that no Node pins, and has OpenBao forget those.
 pub struct SigningRetireSweeper(Arc<Signing>);
 
 impl SigningRetireSweeper {
@@ -141,10 +157,10 @@ impl SigningRetireSweeper {
         Self(signing)
     }
 
-    /// Every minute.
+    /// Every minute, on every replica: each shows how many Nodes cannot be reached by an announcement.
     #[must_use]
     pub const fn schedule() -> Schedule {
-        Schedule::every(Duration::from_secs(60))
+        Schedule::every(Duration::from_secs(60)).per_replica()
     }
 }
 
@@ -155,25 +171,46 @@ impl Task for SigningRetireSweeper {
     }
 
     async fn run(&self) -> Result<Progress, Fault> {
-        let now = self.0.now();
-        let mut tx = self.0.db().begin().await?;
-        let expired = store::expired(&mut tx, now, RETIRE).await?;
-        let done = u64::try_from(expired.len()).unwrap_or(u64::MAX);
-        for (domain, kid) in expired {
-            let domain = DomainId::from_uuid(domain);
-            store::retire(&mut tx, domain, &kid, now).await?;
-            mark_domain(&mut tx, domain).await?;
-            let event = Event {
-                domain: Some(domain),
-                context: "signing",
-                name: "SigningKeyRetired",
-                audience: EventAudience::Internal,
-                payload: json!({ "key_id": kid }),
-            };
-            Outbox.append(&mut tx, event, now).await?;
-            self.0.record_retirement(&mut tx, domain, kid, now).await?;
+        let (retired, more_expired) = self.0.retire_expired().await?;
+        let (looked_at, more_retired) = self.0.destroy_unpinned().await?;
+        let trimmed = self.0.trim_destroyed().await?;
+        self.0.metrics().unannounceable(self.0.unannounceable().await?);
+        Ok(Progress::done(retired + looked_at + trimmed).and_more(more_expired || more_retired))
+    }
+}
+
+/// Seals seeds under older wrap keys anew, so that an old key can leave the ring.
+pub struct SigningRewrap(Arc<Signing>);
+
+impl SigningRewrap {
+    /// A rewrap; run it by [`Self::schedule`].
+    #[must_use]
+    pub const fn new(signing: Arc<Signing>) -> Self {
+        Self(signing)
+    }
+
+    /// At the start, when the ring was read, and every hour for what a replica with an older ring has sealed since.
+    #[must_use]
+    pub const fn schedule() -> Schedule {
+        Schedule::every(Duration::from_secs(3_600)).within(Duration::from_secs(600))
+    }
+}
+
+#[async_trait]
+impl Task for SigningRewrap {
+    fn kind(&self) -> TaskKind {
+        TaskKind::SigningRewrap
+    }
+
+    async fn run(&self) -> Result<Progress, Fault> {
+        let rewrapped = self.0.rewrap().await?;
+        if rewrapped.seeds > 0 {
+            tracing::info!(
+                seeds = rewrapped.seeds,
+                stuck = rewrapped.stuck,
+                "signing keys rest under the newest wrap key"
+            );
         }
-        tx.commit().await?;
-        Ok(Progress::done(done).and_more(i64::try_from(done).is_ok_and(|done| done == RETIRE)))
+        Ok(Progress::done(rewrapped.seeds))
     }
 }

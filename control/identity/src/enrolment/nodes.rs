@@ -1,9 +1,10 @@
 //! The life of a Node after its registration: what edges know of it, and its end.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use plexsphere_kernel::seams::{LeaveReason, MeshMembership, NodeEntries};
+use plexsphere_kernel::seams::{LeaveReason, MeshMembership, NodeEntries, PinnedKeys};
 use plexsphere_kernel::{Database, Fault, ObjectRef, TupleWriter, Tx};
 use plexsphere_wire::directory::NodeEntry;
 use plexsphere_wire::{DomainId, NodeId, ResourceId, Timestamp};
@@ -150,5 +151,12 @@ impl NodeEntries for NodeReader {
 
     async fn node_entries(&self, after: Option<NodeId>, limit: i64) -> Result<Vec<NodeEntry>, Fault> {
         store::node_entries(self.db.pool(), after, limit).await
+    }
+}
+
+#[async_trait]
+impl PinnedKeys for NodeReader {
+    async fn pinned(&self, keys: &[(DomainId, String)]) -> Result<HashMap<String, u64>, Fault> {
+        store::pinned(self.db.pool(), keys).await
     }
 }

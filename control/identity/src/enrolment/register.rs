@@ -20,7 +20,7 @@ use plexsphere_kernel::seams::{
 };
 use plexsphere_kernel::{Database, Fault, ObjectRef, Outcome, Subject, TupleWriter, Tx, directory};
 use plexsphere_wire::nsk::NSK_BYTES;
-use plexsphere_wire::{DenialReason, DomainId, NodeId};
+use plexsphere_wire::{DenialReason, DomainId, NodeId, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -157,13 +157,7 @@ impl Registration {
         let node = NodeId::mint(now);
         let join = self.join(&mut tx, node, demand, &place, actor).await?;
         let joined = needs.mesh.join(&mut tx, join).await?;
-        let signing = needs.signing.current(&mut tx, place.domain).await.map_err(|fault| {
-            if fault.is_contended() {
-                return RegisterRefusal::Fault(fault);
-            }
-            tracing::error!(cause = ?fault, domain = %place.domain, "the signing key cannot be read");
-            RegisterRefusal::SigningUnavailable
-        })?;
+        let signing = self.signing_key(&mut tx, place.domain, now).await?;
         let key = needs.custodian.mint(node, now)?;
         let new = NewNode {
             node,
@@ -216,6 +210,27 @@ impl Registration {
             sub_range: place.sub_range,
             reserved,
             now: actor.now,
+        })
+    }
+
+    /// The key that the Node pins: the Domain's current one, made here for a Domain that has none yet.
+    async fn signing_key(
+        &self,
+        tx: &mut Tx,
+        domain: DomainId,
+        now: Timestamp,
+    ) -> Result<PublicSigningKey, RegisterRefusal> {
+        let signing = &self.needs.signing;
+        let key = match signing.ensure(tx, domain, now).await {
+            Ok(()) => signing.current(tx, domain).await,
+            Err(fault) => Err(fault),
+        };
+        key.map_err(|fault| {
+            if fault.is_contended() {
+                return RegisterRefusal::Fault(fault);
+            }
+            tracing::error!(cause = ?fault, %domain, "the signing key cannot be read");
+            RegisterRefusal::SigningUnavailable
         })
     }
 

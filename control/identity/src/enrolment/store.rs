@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 pub(super) use nodes::{
     Ended, NewNode, Place, Target, end_nodes, insert_node, live_nodes_of, lock_project, lock_resource, mark_nodes,
-    node_entries, node_entry, purge_revoked_keys, reserved, revoke_keys, wrapped,
+    node_entries, node_entry, pinned, purge_revoked_keys, reserved, revoke_keys, wrapped,
 };
 pub(super) use rewrap::{WrappedKey, rewrap, wrapped_below};
 

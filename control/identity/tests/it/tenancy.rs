@@ -23,6 +23,22 @@ async fn a_domain_is_created_with_its_defaults_and_read_back() {
 }
 
 #[tokio::test]
+async fn a_domain_takes_its_signing_keys_with_it_and_their_public_halves_stay() {
+    let world = world().await;
+    let domain = world.domain("acme", "10.1.0.0/16").await;
+    world.domain("other", "10.2.0.0/16").await;
+    assert_eq!(world.delete(&format!("/v1/domains/{domain}")).await.status, 204);
+    let gone = "SELECT count(*) FROM signing.keys WHERE state = 'destroyed' AND wrapped_seed IS NULL
+        AND domain_id NOT IN (SELECT id FROM identity.domains)";
+    assert_eq!(world.count(gone).await, 1);
+    let stays = "SELECT count(*) FROM signing.keys WHERE state = 'current' AND wrapped_seed IS NOT NULL
+        AND domain_id IN (SELECT id FROM identity.domains)";
+    assert_eq!(world.count(stays).await, 1);
+    let told = "SELECT count(*) FROM kernel.outbox WHERE event_name = 'SigningKeyDestroyed'";
+    assert_eq!(world.count(told).await, 1);
+}
+
+#[tokio::test]
 async fn a_domains_members_are_judged_one_by_one() {
     let world = world().await;
     let base = json!({ "name": "a", "slug": "a", "mesh_cidr": "10.0.0.0/8" });

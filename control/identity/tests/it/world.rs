@@ -9,7 +9,7 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use plexsphere_audit::{AuditKey, PgAuditLog};
 use plexsphere_identity::{
-    ClientSecrets, Deps, DirectoryFlush, Identity, IdentityConfig, Secret, SecretFault, TokenPepper,
+    ClientSecrets, Deps, DirectoryFlush, Identity, IdentityConfig, NodeReader, Secret, SecretFault, TokenPepper,
 };
 use plexsphere_kernel::http::pipeline::Throttle;
 use plexsphere_kernel::http::pipeline::csrf::AllowedOrigins;
@@ -18,7 +18,7 @@ use plexsphere_kernel::paging::CursorCodec;
 use plexsphere_kernel::{AuditLog, Changes, Clock, Database, KekRing, Probes};
 use plexsphere_mesh::{Blocks, Mesh, MeshConfig, MeshParts};
 use plexsphere_oidc::{Fetch, FetchSettings, Providers, Reach, SpiffeBundles};
-use plexsphere_signing::{Signing, SigningConfig, SigningParts};
+use plexsphere_signing::{Custody, Signing, SigningConfig, SigningMetrics, SigningParts};
 use plexsphere_testkit::{Answers, TestDatabase, TestOpenId};
 use plexsphere_wire::Timestamp;
 use serde_json::{Value, json};
@@ -210,13 +210,18 @@ async fn signing(db: &Database, audit: &Arc<dyn AuditLog>, clock: &Arc<Hand>) ->
         issuer_host: "cp.example.org".to_owned(),
         transition: Duration::from_secs(86_400),
         max_age: Duration::ZERO,
+        custody: Custody::Wrapped,
+        keep_retired: true,
     };
     let parts = SigningParts {
         db: db.clone(),
         ring: KekRing::parse(&KekRing::generate()).unwrap(),
+        transit: None,
+        pins: Arc::new(NodeReader::new(db.clone())),
         audit: Arc::clone(audit),
         clock: Arc::clone(clock) as Arc<dyn Clock>,
         probes: Probes::default(),
+        metrics: SigningMetrics::default(),
     };
     Signing::open(config, parts).await.unwrap()
 }

@@ -72,8 +72,10 @@ kinds! {
     WrapKeyRing = "wrap-key-ring", Drop, RetryUnready, Some("wrap-key-ring");
     /// Rotates signing keys that have reached their greatest age.
     SigningRotation = "signing-rotation", Drop, Retry, None;
-    /// Retires signing keys whose transition is over.
+    /// Retires signing keys whose transition is over, and destroys those that no Node pins.
     SigningRetireSweeper = "signing-retire-sweeper", Drop, Retry, None;
+    /// Seals signing keys under the newest wrap key.
+    SigningRewrap = "signing-rewrap", Drop, Retry, None;
     /// Answers an edge that wants a key announced to a Node.
     SigningAnnouncer = "signing-announcer", Drop, Retry, None;
     /// Writes the audit rows that arose at edges.

@@ -11,6 +11,7 @@
 mod changes;
 mod faults;
 mod metrics;
+mod openbao;
 mod projector;
 mod relay;
 mod rig;

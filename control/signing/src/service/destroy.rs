@@ -1,13 +1,12 @@
 //! Destruction of a compromised key: its private half is gone at once, and nothing it signs deserves belief.
 
 use plexsphere_kernel::directory::mark_domain;
-use plexsphere_kernel::{Event, EventAudience, Fault, Outbox, Subject};
+use plexsphere_kernel::{Fault, Subject};
 use plexsphere_wire::{CorrelationId, DomainId};
-use serde_json::json;
 
 use super::Signing;
 use super::keys::Act;
-use crate::model::{KeyEvent, KeyState, NoTransition};
+use crate::model::{DestroyReason, KeyEvent, KeyState, NoTransition};
 use crate::store;
 
 /// A destruction to be.
@@ -60,11 +59,11 @@ impl Signing {
         let key = line.key(&destruction.kid).ok_or(DestroyError::NoKey)?;
         key.state.after(KeyEvent::Destroyed).map_err(DestroyError::State)?;
         let current = line.in_state(KeyState::Current).ok_or(DestroyError::NoKey)?;
-        store::destroy(&mut tx, domain, &key.kid, now).await?;
+        store::destroy(&mut tx, domain, &key.kid, DestroyReason::Compromise, now).await?;
         let mut done = vec![("signing_key.destroy", "SigningKeyDestroyed", key.kid.clone())];
         let successor = if key.state == KeyState::Current {
             let version = current.version.checked_add(1).ok_or(Fault::Invariant("a key line has an end"))?;
-            let new = self.mint(domain, version, destruction.actor.uuid())?;
+            let new = self.mint(domain, version, destruction.actor.uuid()).await?;
             let kid = new.kid.clone();
             store::insert(&mut tx, new, now).await?;
             done.push(("signing_key.provision", "SigningKeyProvisioned", kid.clone()));
@@ -77,17 +76,18 @@ impl Signing {
             store::announce(&mut tx, domain, successor.as_ref().unwrap_or(&current.kid), store::UNSEEN).await?;
         }
         for (action, name, kid) in done {
-            let payload = json!({ "key_id": kid });
-            let audience = EventAudience::Internal;
-            let event = Event { domain: Some(domain), context: "signing", name, audience, payload };
-            Outbox.append(&mut tx, event, now).await?;
+            self.tell(&mut tx, domain, name, &kid, now).await?;
             let (subject, correlation_id) = (destruction.actor, destruction.correlation_id.clone());
             self.record(&mut tx, domain, Act { subject, action, kid, correlation_id, at: now }).await?;
         }
         mark_domain(&mut tx, domain).await?;
         tx.commit().await?;
         self.lines.invalidate(&domain);
-        self.seeds.invalidate(&destruction.kid);
+        self.hands.invalidate(&destruction.kid);
+        // What OpenBao cannot forget yet, the sweeper has it forget later; nothing is signed with it either way.
+        if let Err(cause) = self.trim(domain).await {
+            tracing::info!(%domain, ?cause, "openbao keeps a destroyed key for now");
+        }
         Ok(successor)
     }
 }

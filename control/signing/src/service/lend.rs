@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ed25519_dalek::Signer as _;
 use plexsphere_kernel::audit::RequestContext;
 use plexsphere_kernel::directory::mark_domain;
 use plexsphere_kernel::{AuditRecord, EnvelopeSigner, ObjectRef, Outcome, SignerFault, Subject, Tx};
-use plexsphere_wire::envelope::{Envelope, EnvelopeError, EventType, Unsigned, attach_signature, sign};
+use plexsphere_wire::envelope::{Envelope, EnvelopeError, EventType, Unsigned, attach_signature};
 use plexsphere_wire::{CorrelationId, DenialReason, DomainId, EnvelopeId};
 use serde_json::{Value, json};
 
 use super::{SIGNING_SUBJECT, Signing, encoded, unavailable};
+use crate::metrics::Purpose;
 use crate::model::{KeyLine, KeyState};
 use crate::store;
 
@@ -71,7 +71,7 @@ impl Signing {
         }
     }
 
-    fn at_home(&self) -> Result<(), SignerFault> {
+    pub(super) fn at_home(&self) -> Result<(), SignerFault> {
         if self.at_home.load(Ordering::Acquire) {
             Ok(())
         } else {
@@ -84,11 +84,14 @@ impl Signing {
         let envelope = self.inspect(domain, kid, canonical)?;
         self.permitted(domain, kid).await?;
         self.vouched_for(&envelope).await?;
-        Ok(self.unwrapped(domain, kid).await?.sign(canonical).to_bytes())
+        let signature = self.hand(domain, kid).await?.sign(canonical).await?;
+        self.metrics().signed(Purpose::Envelope);
+        Ok(signature)
     }
 
     /// A refusal is a fault of ours or an attack; either way someone should know.
-    async fn refused(&self, domain: DomainId, kid: &str, why: &'static str) {
+    pub(super) async fn refused(&self, domain: DomainId, kid: &str, why: &'static str) {
+        self.metrics().refusals.inc();
         tracing::error!(%domain, kid, why, "the signer refused what it was asked to sign");
         let now = self.now();
         let record = AuditRecord {
@@ -127,8 +130,9 @@ impl Signing {
         }
         let unsigned = self.announcement(&line, pinned_kid)?;
         let canonical = unsigned.canonical_bytes().map_err(|_| SignerFault::Refused("not a canonical envelope"))?;
-        let signer = self.unwrapped(domain, pinned_kid).await?;
-        let envelope = Arc::new(sign(&canonical, &signer));
+        let signature = self.hand(domain, pinned_kid).await?.sign(&canonical).await?;
+        self.metrics().signed(Purpose::Announcement);
+        let envelope = Arc::new(attach_signature(&canonical, &signature));
         self.announcements.insert(key, Arc::clone(&envelope));
         Ok(Some(envelope))
     }

@@ -85,7 +85,7 @@ impl Signing {
         }
         let expires = now.plus(self.config.transition.max(rotation.longest_session)).whole_second();
         let version = current.version.checked_add(1).ok_or(Fault::Invariant("a key line has an end"))?;
-        let key = self.mint(domain, version, rotation.actor.uuid())?;
+        let key = self.mint(domain, version, rotation.actor.uuid()).await?;
         let rotated = Rotated { kid: key.kid.clone(), previous_kid: current.kid.clone(), transition_expires: expires };
         let payload = json!({
             "key_id": rotated.kid,

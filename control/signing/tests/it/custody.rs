@@ -18,7 +18,7 @@ use crate::rig::{Rig, SCHEMA, now, open, unsigned};
 #[tokio::test]
 async fn every_statement_fits_the_migrated_schema() {
     let db = TestDatabase::with(&SCHEMA).await;
-    for (number, statement) in plexsphere_signing::STATEMENTS.iter().enumerate() {
+    for (number, statement) in plexsphere_signing::statements().enumerate() {
         sqlx::raw_sql(AssertSqlSafe(format!("PREPARE s{number} AS {statement}")))
             .execute(&db.pool())
             .await

@@ -1,25 +1,9 @@
 use plexsphere_kernel::seams::DomainEntries as _;
-use plexsphere_kernel::{EnvelopeSigner as _, SignerFault, Subject};
-use plexsphere_signing::{DestroyError, Destruction, KeyState};
+use plexsphere_kernel::{EnvelopeSigner as _, SignerFault};
+use plexsphere_signing::{DestroyError, KeyState};
 use plexsphere_wire::envelope::EventType;
-use plexsphere_wire::{CorrelationId, DomainId};
-use uuid::Uuid;
 
-use crate::rig::{Rig, now, rotate, unsigned};
-
-async fn destroy(rig: &Rig, domain: DomainId, kid: &str) -> Result<Option<String>, DestroyError> {
-    let destruction = Destruction {
-        domain,
-        kid: kid.to_owned(),
-        actor: Subject::System(Uuid::from_u128(1)),
-        correlation_id: CorrelationId::mint(now()),
-    };
-    rig.signing.destroy(destruction).await
-}
-
-async fn states(rig: &Rig, domain: DomainId) -> Vec<KeyState> {
-    rig.signing.keys(domain).await.unwrap().iter().map(|key| key.state).collect()
-}
+use crate::rig::{Rig, destroy, rotate, unsigned};
 
 #[tokio::test]
 async fn a_destroyed_current_key_signs_nothing_more_and_its_successor_is_announced_at_once_and_silently() {
@@ -27,7 +11,7 @@ async fn a_destroyed_current_key_signs_nothing_more_and_its_successor_is_announc
     let domain = rig.domain().await;
     let old = rig.kid(domain).await;
     let new = destroy(&rig, domain, &old).await.unwrap().unwrap();
-    assert_eq!(states(&rig, domain).await, [KeyState::Destroyed, KeyState::Current]);
+    assert_eq!(rig.states(domain).await, [KeyState::Destroyed, KeyState::Current]);
     assert_eq!(rig.kid(domain).await, new);
     let under_old = unsigned(domain, &old).canonical_bytes().unwrap();
     assert_eq!(rig.signing.sign(domain, &old, &under_old).await, Err(SignerFault::NotAnnounced));

@@ -8,8 +8,13 @@
     reason = "a test fails by panicking"
 )]
 
+mod ageing;
 mod custody;
 mod destruction;
 mod lending;
+mod rewrapping;
 mod rig;
 mod rotation;
+mod sessions;
+mod states;
+mod transit;

@@ -1,5 +1,6 @@
 //! SQL of Nodes, their keys, and the places they register at.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -37,6 +38,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     WRAPPED,
     ENTRY,
     ENTRIES,
+    PINNED,
     PURGE_KEYS,
 ];
 
@@ -74,6 +76,9 @@ const ENTRIES: &str = "SELECT n.id, n.domain_id, n.project_id, n.resource_id, n.
     array_agg(k.revoked_at IS NOT NULL ORDER BY k.kid) AS revoked
     FROM identity.nodes n JOIN identity.node_secret_keys k ON k.node_id = n.id
     WHERE n.id > $1 GROUP BY n.id ORDER BY n.id LIMIT $2";
+const PINNED: &str = "SELECT n.pinned_signing_key_id, count(*) FROM unnest($1::uuid[], $2::text[]) AS k(domain_id, kid)
+    JOIN identity.nodes n ON n.domain_id = k.domain_id AND n.pinned_signing_key_id = k.kid
+    AND n.deregistered_at IS NULL GROUP BY 1";
 const PURGE_KEYS: &str =
     "DELETE FROM identity.node_secret_keys WHERE revoked_at <= $1::timestamptz - interval '30 days'
     RETURNING node_id";
@@ -279,6 +284,17 @@ pub(in crate::enrolment) async fn node_entries<'e>(
     let rows =
         sqlx::query(ENTRIES).bind(after.map_or(Uuid::nil(), |node| node.uuid())).bind(limit).fetch_all(db).await?;
     Ok(rows.iter().map(entry).collect::<Result<_, _>>()?)
+}
+
+/// How many live Nodes pin each of these signing keys; keys that none pins are left out.
+pub(in crate::enrolment) async fn pinned<'e>(
+    db: impl PgExecutor<'e>,
+    keys: &[(DomainId, String)],
+) -> Result<HashMap<String, u64>, Fault> {
+    let (domains, kids): (Vec<Uuid>, Vec<&str>) =
+        keys.iter().map(|(domain, kid)| (domain.uuid(), kid.as_str())).unzip();
+    let rows: Vec<(String, i64)> = sqlx::query_as(PINNED).bind(domains).bind(kids).fetch_all(db).await?;
+    Ok(rows.into_iter().map(|(kid, nodes)| (kid, nodes.unsigned_abs())).collect())
 }
 
 /// Removes keys that were revoked 30 days ago; whose they were.

@@ -151,6 +151,7 @@ impl Domains {
             return Err(DomainRefusal::NotEmpty(store::count(self.db.pool(), id).await?));
         }
         self.mesh.forget_domain(&mut tx, id).await?;
+        self.signing.forget(&mut tx, id, actor.now).await?;
         self.tuples.forget(&mut tx, &ObjectRef::domain(id)).await?;
         directory::mark_domain(&mut tx, id).await?;
         let payload = json!({ "domain_id": id, "slug": domain.slug });
