@@ -60,7 +60,7 @@ async fn an_unchanged_state_is_pulled_without_a_statement() {
     let asked = (transactions(&db).await - before) as f64 - idle * (took.as_secs_f64() + 1.2);
     let ours = (cpu.as_secs_f64() - idle_cpu * took.as_secs_f64()) / f64::from(pulls());
 
-    let mut bare = Asked::connect(bare_server().await).await;
+    let mut bare = Asked::connect(bare_server()).await;
     let before: u64 = bare.ask("GET /cpu HTTP/1.1\r\nhost: bare\r\n\r\n").await.parse().unwrap();
     for _ in 0..pulls() {
         bare.ask(&pull).await;
@@ -134,7 +134,7 @@ impl Asked {
 }
 
 /// A server in a thread of its own that answers 304, and `/cpu` with the nanoseconds that its thread has worked.
-async fn bare_server() -> SocketAddr {
+fn bare_server() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use plexsphere_kernel::{Changes, KekRing};
 use plexsphere_kernel::tasks::Task as _;
+use plexsphere_kernel::{Changes, KekRing};
 use plexsphere_mesh::{Blocks, Mesh, MeshConfig, MeshParts, psk_aad};
 use plexsphere_testkit::logs;
 use plexsphere_wire::PeerId;
