@@ -14,9 +14,10 @@
 //! - **I3** `last_heartbeat_at` never moves backwards; reads judge by the timestamps, not by the sweeper.
 //! - **I4** A heartbeat is answered after its commit, and writes neither event nor audit row.
 //! - **I5** Every member of a pull is always present; two pulls over one state are byte-equal.
-//! - **I6** A pull shows one state of the database; only its peer list may be another moment's, and never one from before
-//!   the pull. What changed of it between two versions is read and rendered once, and a pull waits for two readings at
-//!   most. A list that was brought up to date is byte-equal with one that was read anew.
+//! - **I6** A pull shows one state of the database, which is behind it by no more than a notification takes; only its peer
+//!   list may be another moment's, and then a newer one. What changed of it between two versions is read and rendered once,
+//!   and a pull waits for two readings at most. A list that was brought up to date is byte-equal with one that was read
+//!   anew.
 //! - **I7** No seed of a pre-shared key leaves this context, and none rests unsealed.
 //! - **I8** Whatever changes what others program for a Peer counts the mesh version, marks the Peer with it and tells the
 //!   others, all in the transaction of the change; a report of the same endpoint, or of an older one, does none of it.
