@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use http::{Request, Response};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use socket2::SockRef;
 
 pub use guard::Guarded;
 pub use quic::{endpoint as quic_endpoint, serve_quic};
@@ -154,6 +155,9 @@ impl TlsMaterial {
     }
 }
 
+/// Connections that the system holds until they are accepted; it takes no more than `net.core.somaxconn`.
+const BACKLOG: i32 = 4_096;
+
 /// Binds a TCP socket.
 ///
 /// # Errors
@@ -161,6 +165,8 @@ impl TlsMaterial {
 pub fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
     let failed = |source| ListenError::Bind { address, source };
     let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+    // The library asks for 128: a fleet that comes back at once would lose its first packets and try again a second later.
+    SockRef::from(&listener).listen(BACKLOG).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
 }
