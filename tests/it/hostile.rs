@@ -220,6 +220,14 @@ async fn foreign_and_revoked_nodes_and_spent_tokens_are_told_apart_exactly() {
     assert_eq!(put(&a, &a.bearer).await.0, 200);
     assert_eq!(put(&b, &a.bearer).await, (403, "node_id_mismatch".into()));
     assert_eq!(put(&a, &forged).await, (401, "nsk_invalid".into()));
+    let rotate = |bearer: &str, kind: &str| {
+        let body = json!({ "new_public_key": data_encoding::BASE64.encode(&[9; 32]) }).to_string();
+        let request = client.post(format!("{url}/v1/keys/rotate")).bearer_auth(bearer);
+        told(request.header("content-type", kind).body(body))
+    };
+    assert_eq!(rotate(&a.bearer, "application/json").await, (409, "keys_rotate_no_pending_rotation".into()));
+    assert_eq!(rotate(&a.bearer, "text/plain").await, (415, "unsupported_media_type".into()));
+    assert_eq!(rotate(&forged, "application/json").await, (401, "nsk_invalid".into()));
     let ask = |(method, path): (&str, &str), bearer: String| {
         let url = format!("{url}/v1/nodes/{}/{path}", a.node);
         let request = client.request(method.parse().unwrap(), url).bearer_auth(bearer).json(&json!({ "value": "v" }));
@@ -250,6 +258,7 @@ async fn foreign_and_revoked_nodes_and_spent_tokens_are_told_apart_exactly() {
         assert_eq!((status, code.as_str()), (401, "nsk_revoked"), "{signal}");
     }
     assert_eq!(put(&a, &a.bearer).await, (401, "nsk_revoked".into()));
+    assert_eq!(rotate(&a.bearer, "application/json").await, (401, "nsk_revoked".into()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
