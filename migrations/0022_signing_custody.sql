@@ -20,6 +20,6 @@ CREATE UNIQUE INDEX keys_transit_version ON signing.keys (domain_id, transit_ver
 CREATE INDEX keys_untrimmed ON signing.keys (domain_id)
     WHERE custody = 'transit' AND state = 'destroyed' AND trimmed_at IS NULL;
 CREATE INDEX keys_retired ON signing.keys (pins_checked_at) WHERE state = 'retired';
-CREATE INDEX keys_wrapped ON signing.keys (wrap_key_version, id) WHERE wrapped_seed IS NOT NULL;
+CREATE INDEX keys_wrapped ON signing.keys (wrap_key_version, kid) WHERE wrapped_seed IS NOT NULL;
 CREATE INDEX keys_destroyed_in_use ON signing.keys (domain_id)
     WHERE state = 'destroyed' AND destroy_reason IN ('compromise', 'not_kept');

@@ -8,6 +8,6 @@ mod tree;
 
 pub use layers::{ConfigError, Loaded, Origin, load};
 pub use tree::{
-    AdminConfig, AuthConfig, Config, ControlConfig, CustodyConfig, DatabaseConfig, FallbackFill, LogConfig, LogFormat,
-    MeshConfig, NatsConfig, OpenBaoConfig, SigningCustody, TlsConfig, is_secret,
+    AdminConfig, AuthConfig, Config, ControlConfig, CustodyConfig, DatabaseConfig, LogConfig, LogFormat, MeshConfig,
+    NatsConfig, OpenBaoConfig, TlsConfig, is_secret,
 };

@@ -36,7 +36,7 @@ async fn open(config: &Config) -> Result<Arc<Signing>, String> {
     let parts = SigningParts {
         pins: Arc::new(NodeReader::new(db.clone())),
         db,
-        ring: keys.signing_ring,
+        ring: Arc::new(keys.signing_ring),
         transit: crate::openbao::transit(&config.openbao)?,
         audit,
         clock: Arc::new(SystemClock),

@@ -4,7 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use plexsphere_edge::EdgeConfig;
+use plexsphere_mesh::FallbackFill;
 use plexsphere_pipelines::PipelinesConfig;
+use plexsphere_signing::Custody;
 use serde::{Deserialize, Serialize};
 
 /// Everything that a process can be told.
@@ -109,7 +111,7 @@ pub struct ControlConfig {
     /// The age at which a signing key is rotated, in days; 0 never, for fleets whose Nodes never enrol again.
     pub signing_max_age_days: u32,
     /// Where new signing keys rest: `wrapped` (in the database, under the signing ring) or `transit` (in OpenBao).
-    pub signing_custody: SigningCustody,
+    pub signing_custody: Custody,
     /// Whether retired signing keys are kept while Nodes pin them. Without, a rotation silences every Node that restarts.
     pub signing_keep_retired: bool,
     /// How long reads are decided from memory while the database is gone, in seconds, at most 300; 0 not at all.
@@ -118,34 +120,12 @@ pub struct ControlConfig {
     pub authz_clamp: bool,
 }
 
-/// What agents are told to program for Peers that no bridge relays.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FallbackFill {
-    /// Where the Peer was seen.
-    #[default]
-    Observed,
-    /// Nothing: for fleets whose agents learn endpoints elsewhere.
-    BridgeOnly,
-}
-
 /// The mesh.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MeshConfig {
     /// What agents program for Peers that no bridge relays: `observed`, where they were seen, or `bridge_only`, nothing.
     pub fallback_fill: FallbackFill,
-}
-
-/// Where new signing keys rest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SigningCustody {
-    /// In the database, sealed under the signing ring.
-    #[default]
-    Wrapped,
-    /// In OpenBao's transit engine.
-    Transit,
 }
 
 /// Where secrets are kept.
@@ -290,7 +270,7 @@ impl Default for ControlConfig {
             audit_mirror: None,
             signing_transition_hours: 24,
             signing_max_age_days: 90,
-            signing_custody: SigningCustody::Wrapped,
+            signing_custody: Custody::Wrapped,
             signing_keep_retired: true,
             authz_stale_seconds: 30,
             authz_clamp: true,
@@ -322,7 +302,7 @@ impl Config {
             return Err("`control.signing_transition_hours` must be from 1 to 168".to_owned());
         }
         let has_openbao = self.openbao.url.is_some() && self.openbao.token_file.is_some();
-        if self.control.signing_custody == SigningCustody::Transit && !has_openbao {
+        if self.control.signing_custody == Custody::Transit && !has_openbao {
             return Err("`control.signing_custody` = `transit` needs `openbao.url` and `openbao.token_file`".to_owned());
         }
         if self.control.authz_stale_seconds > 300 {

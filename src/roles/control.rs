@@ -35,8 +35,8 @@ use plexsphere_mesh::{
 use plexsphere_oidc::{Fetch, FetchSettings, Origin, Providers, Reach, SpiffeBundles};
 use plexsphere_rebac::{AuthorizerConfig, ChangeSweeper, OrphanSweeper, Rebac, RebacConfig, RebacParts, RelationSync};
 use plexsphere_signing::{
-    Custody, Signing, SigningAnnouncer, SigningConfig, SigningMetrics, SigningParts, SigningRetireSweeper,
-    SigningRewrap, SigningRotation, SigningSelfcheck,
+    Signing, SigningAnnouncer, SigningConfig, SigningMetrics, SigningParts, SigningRetireSweeper, SigningRotation,
+    SigningSelfcheck,
 };
 use plexsphere_wire::{Code, NodeId, Timestamp};
 use prometheus_client::registry::Registry;
@@ -48,7 +48,7 @@ use zeroize::Zeroizing;
 use super::{Started, bus, run_alone};
 use crate::client_secrets::SecretReader;
 use crate::commands::sentence;
-use crate::config::{AuthConfig, Config, FallbackFill, SigningCustody};
+use crate::config::{AuthConfig, Config};
 use crate::custody::Keys;
 use crate::output::tell;
 
@@ -229,7 +229,7 @@ impl Ground {
     ) -> Result<Arc<Signing>, String> {
         let parts = SigningParts {
             db: self.db.clone(),
-            ring,
+            ring: Arc::new(ring),
             transit: crate::openbao::transit(&config.openbao)?,
             pins: Arc::new(NodeReader::new(self.db.clone())),
             audit: Arc::clone(&self.audit) as Arc<dyn AuditLog>,
@@ -269,10 +269,7 @@ impl Ground {
             blocks: Blocks::default(),
             handshakes: None,
         };
-        let fallback_fill = match config.mesh.fallback_fill {
-            FallbackFill::Observed => plexsphere_mesh::FallbackFill::Observed,
-            FallbackFill::BridgeOnly => plexsphere_mesh::FallbackFill::BridgeOnly,
-        };
+        let fallback_fill = config.mesh.fallback_fill;
         Mesh::new(MeshConfig { fallback_fill, ..MeshConfig::new(self.deployment) }, parts)
     }
 
@@ -336,7 +333,7 @@ impl Ground {
         tasks.add(Arc::new(SigningSelfcheck::new(Arc::clone(signing))), SigningSelfcheck::schedule());
         tasks.add(Arc::new(SigningRotation::new(Arc::clone(signing))), SigningRotation::schedule());
         tasks.add(Arc::new(SigningRetireSweeper::new(Arc::clone(signing))), SigningRetireSweeper::schedule());
-        tasks.add(Arc::new(SigningRewrap::new(Arc::clone(signing))), SigningRewrap::schedule());
+        tasks.add(Arc::new(signing.rewrap()), Rewrap::SCHEDULE);
         tasks.serve(Arc::new(SigningAnnouncer::new(self.bus.clone(), Arc::clone(signing))));
         let intake = AuditIntakeConsumer::new(self.bus.clone(), Arc::clone(&self.audit), self.replicas, registry);
         tasks.serve(Arc::new(intake));
@@ -427,10 +424,7 @@ pub(crate) fn signing_config(config: &Config, deployment: Uuid) -> SigningConfig
         issuer_host: config.issuer_host(),
         transition: Duration::from_secs(u64::from(config.control.signing_transition_hours) * HOUR_SECONDS),
         max_age: Duration::from_secs(u64::from(config.control.signing_max_age_days) * 24 * HOUR_SECONDS),
-        custody: match config.control.signing_custody {
-            SigningCustody::Wrapped => Custody::Wrapped,
-            SigningCustody::Transit => Custody::Transit,
-        },
+        custody: config.control.signing_custody,
         keep_retired: config.control.signing_keep_retired,
     }
 }

@@ -30,4 +30,4 @@ pub use service::{
 };
 #[doc(hidden)]
 pub use store::statements;
-pub use tasks::{SigningRetireSweeper, SigningRewrap, SigningRotation, SigningSelfcheck};
+pub use tasks::{SigningRetireSweeper, SigningRotation, SigningSelfcheck};

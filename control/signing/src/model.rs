@@ -3,6 +3,7 @@
 use data_encoding::{BASE32_NOPAD, Encoding};
 use plexsphere_wire::envelope::valid_kid;
 use plexsphere_wire::{DomainId, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// The state of a signing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,7 +19,8 @@ pub enum KeyState {
 }
 
 /// Where the private half of a key rests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Custody {
     /// In the database, its seed sealed under the signing ring.
     #[default]

@@ -4,6 +4,7 @@ mod destroy;
 mod hand;
 mod keys;
 mod lend;
+mod rewrap;
 mod rotate;
 mod session;
 mod upkeep;
@@ -68,7 +69,7 @@ pub struct SigningParts {
     /// Where the keys are.
     pub db: Database,
     /// The wrap keys of signing seeds, and of nothing else.
-    pub ring: KekRing,
+    pub ring: Arc<KekRing>,
     /// OpenBao's transit engine; needed for keys in [`Custody::Transit`].
     pub transit: Option<Transit>,
     /// Which keys Nodes pin.

@@ -178,39 +178,3 @@ impl Task for SigningRetireSweeper {
         Ok(Progress::done(retired + looked_at + trimmed).and_more(more_expired || more_retired))
     }
 }
-
-/// Seals seeds under older wrap keys anew, so that an old key can leave the ring.
-pub struct SigningRewrap(Arc<Signing>);
-
-impl SigningRewrap {
-    /// A rewrap; run it by [`Self::schedule`].
-    #[must_use]
-    pub const fn new(signing: Arc<Signing>) -> Self {
-        Self(signing)
-    }
-
-    /// At the start, when the ring was read, and every hour for what a replica with an older ring has sealed since.
-    #[must_use]
-    pub const fn schedule() -> Schedule {
-        Schedule::every(Duration::from_secs(3_600)).within(Duration::from_secs(600))
-    }
-}
-
-#[async_trait]
-impl Task for SigningRewrap {
-    fn kind(&self) -> TaskKind {
-        TaskKind::SigningRewrap
-    }
-
-    async fn run(&self) -> Result<Progress, Fault> {
-        let rewrapped = self.0.rewrap().await?;
-        if rewrapped.seeds > 0 {
-            tracing::info!(
-                seeds = rewrapped.seeds,
-                stuck = rewrapped.stuck,
-                "signing keys rest under the newest wrap key"
-            );
-        }
-        Ok(Progress::done(rewrapped.seeds))
-    }
-}

@@ -26,6 +26,10 @@ impl Rewrappable for NskCustodian {
         "nsk.rewrap"
     }
 
+    fn batch(&self) -> i64 {
+        500
+    }
+
     async fn sealed_below(&self, tx: &mut Tx, version: i32, after: &str, limit: i64) -> Result<Vec<SealedRow>, Fault> {
         let keys = store::wrapped_below(tx, version, after, limit).await?;
         let row = |key: store::WrappedKey| SealedRow {

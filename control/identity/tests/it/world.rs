@@ -215,7 +215,7 @@ async fn signing(db: &Database, audit: &Arc<dyn AuditLog>, clock: &Arc<Hand>) ->
     };
     let parts = SigningParts {
         db: db.clone(),
-        ring: KekRing::parse(&KekRing::generate()).unwrap(),
+        ring: Arc::new(KekRing::parse(&KekRing::generate()).unwrap()),
         transit: None,
         pins: Arc::new(NodeReader::new(db.clone())),
         audit: Arc::clone(audit),

@@ -11,9 +11,6 @@ use crate::audit::RequestContext;
 use crate::tasks::{Progress, Schedule, Task, TaskKind};
 use crate::{AuditLog, AuditRecord, Clock, Database, Fault, ObjectRef, Outcome, Subject, Tx};
 
-/// Rows of one transaction.
-const BATCH: i64 = 500;
-
 /// A row that rests sealed.
 pub struct SealedRow {
     /// Its key in the table.
@@ -37,6 +34,9 @@ pub trait Rewrappable: Send + Sync + 'static {
 
     /// What is done, in audit rows, such as `nsk.rewrap`.
     fn action(&self) -> &'static str;
+
+    /// Rows of one transaction.
+    fn batch(&self) -> i64;
 
     /// At most `limit` rows under versions below `version`, by key, behind `after`, held until the transaction ends. Rows
     /// that somebody else holds are left out: who holds many rows and waits for more meets others who do the same.
@@ -111,14 +111,14 @@ impl Task for Rewrap {
 
     /// Batch by batch, each in a transaction of its own. A row that does not open is passed over and keeps its wrap key.
     async fn run(&self) -> Result<Progress, Fault> {
-        let version = self.parts.ring.newest();
+        let (version, batch) = (self.parts.ring.newest(), self.rows.batch());
         let (mut done, mut after) = (0, String::new());
         loop {
             let mut tx = self.parts.db.begin().await?;
-            let rows = self.rows.sealed_below(&mut tx, version, &after, BATCH).await?;
+            let rows = self.rows.sealed_below(&mut tx, version, &after, batch).await?;
             let Some(last) = rows.last() else { break };
             after.clone_from(&last.key);
-            let is_last = i64::try_from(rows.len()).is_ok_and(|found| found < BATCH);
+            let is_last = i64::try_from(rows.len()).is_ok_and(|found| found < batch);
             let (mut keys, mut sealed) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
             for row in rows {
                 match self.sealed_anew(&row) {

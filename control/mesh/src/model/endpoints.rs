@@ -189,7 +189,8 @@ pub(crate) fn effect(kept: Option<(&Observation, Timestamp)>, report: &Report) -
 }
 
 /// What others program for Peers that no relay serves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FallbackFill {
     /// The Peer's own observation. Agents learn endpoints from nowhere else.
     #[default]

@@ -32,6 +32,10 @@ impl Rewrappable for SeedRows {
         "psk.rewrap"
     }
 
+    fn batch(&self) -> i64 {
+        500
+    }
+
     async fn sealed_below(&self, tx: &mut Tx, version: i32, after: &str, limit: i64) -> Result<Vec<SealedRow>, Fault> {
         let epochs = epochs::sealed_below(tx, version, after, limit).await?;
         let row = |(peer, seed): (_, SealedSeed)| SealedRow {

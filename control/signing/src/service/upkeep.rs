@@ -1,19 +1,14 @@
-//! What ages: keys that are retired, destroyed and forgotten, and seeds under old wrap keys.
+//! What ages: keys that are retired, destroyed and forgotten.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
-use plexsphere_kernel::audit::RequestContext;
 use plexsphere_kernel::directory::mark_domain;
-use plexsphere_kernel::{
-    AuditRecord, Event, EventAudience, Fault, ObjectRef, Outbox, Outcome, SignerFault, Subject, Tx,
-};
-use plexsphere_wire::{CorrelationId, DomainId, Timestamp};
+use plexsphere_kernel::{Event, EventAudience, Fault, Outbox, SignerFault, Tx};
+use plexsphere_wire::{DomainId, Timestamp};
 use serde_json::json;
-use uuid::Uuid;
 
+use super::Signing;
 use super::keys::Act;
-use super::{SIGNING_SUBJECT, Signing};
 use crate::model::{DestroyReason, KeyState, transit_name};
 use crate::store::{self, upkeep};
 
@@ -25,14 +20,6 @@ const TRIMS: i64 = 50;
 const REST: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// How often it is asked who pins a retired key.
 const PIN_CHECK: Duration = Duration::from_secs(24 * 3_600);
-
-/// What a run of `signing-rewrap` did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rewrapped {
-    pub(crate) seeds: u64,
-    /// Seeds that do not open under the wrap key that they name.
-    pub(crate) stuck: u64,
-}
 
 impl Signing {
     /// Retires previous keys whose transition is over, at most [`BATCH`]; how many there were, and whether there may be
@@ -165,64 +152,6 @@ impl Signing {
             after.clone_from(last);
             count += self.parts.pins.pinned(&named).await?.values().sum::<u64>();
         }
-    }
-
-    /// Seals every seed under an older wrap key anew, [`BATCH`] in a transaction, with one audit row.
-    pub(crate) async fn rewrap(&self) -> Result<Rewrapped, Fault> {
-        self.at_home().map_err(Fault::Signer)?;
-        let (mut done, mut after) = (Rewrapped::default(), Uuid::nil());
-        let version = self.parts.ring.newest();
-        loop {
-            let mut tx = self.parts.db.begin().await?;
-            let page = upkeep::wrapped_below(&mut tx, version, after, BATCH).await?;
-            let Some(last) = page.last() else { return Ok(done) };
-            after = last.id;
-            let found = page.len();
-            let (mut ids, mut seeds, mut skipped) = (Vec::new(), Vec::new(), HashSet::new());
-            for old in page {
-                match self.sealed_anew(&old) {
-                    Ok(seed) => {
-                        ids.push(old.id);
-                        seeds.push(seed);
-                    }
-                    Err(cause) => {
-                        tracing::error!(kid = old.kid, %cause, "a signing key does not open and keeps its wrap key");
-                        skipped.insert(old.id);
-                    }
-                }
-            }
-            let sealed = upkeep::rewrap(&mut tx, &ids, &seeds, version).await?;
-            if sealed > 0 && done.seeds == 0 {
-                self.record_rewrap(&mut tx).await?;
-            }
-            tx.commit().await?;
-            done.seeds += sealed;
-            done.stuck += u64::try_from(skipped.len()).unwrap_or(u64::MAX);
-            if i64::try_from(found).is_ok_and(|found| found < BATCH) {
-                return Ok(done);
-            }
-        }
-    }
-
-    fn sealed_anew(&self, old: &upkeep::WrappedSeed) -> Result<Vec<u8>, plexsphere_kernel::SealError> {
-        let aad = self.aad(DomainId::from_uuid(old.domain_id), &old.kid);
-        let seed = self.parts.ring.open(old.wrap_key_version, &old.wrapped_seed, &aad)?;
-        Ok(self.parts.ring.seal(&seed, &aad)?.1)
-    }
-
-    async fn record_rewrap(&self, tx: &mut Tx) -> Result<(), Fault> {
-        let now = self.now();
-        let record = AuditRecord {
-            domain: None,
-            subject: Subject::System(SIGNING_SUBJECT),
-            relation: "signing_key.rewrap".to_owned(),
-            object: ObjectRef { kind: "wrap_key", id: self.parts.ring.newest().to_string() },
-            outcome: Outcome::Granted,
-            correlation_id: CorrelationId::mint(now),
-            context: RequestContext::default(),
-            occurred_at: now,
-        };
-        self.parts.audit.record(tx, record).await
     }
 }
 

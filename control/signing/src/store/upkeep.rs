@@ -31,10 +31,11 @@ const OLD: &str = "SELECT k.domain_id FROM signing.keys k WHERE k.state = 'curre
      AND p.transition_expires > $2) ORDER BY k.activated_at LIMIT $3";
 const MINTED_SINCE: &str =
     "SELECT count(*) FROM signing.keys WHERE created_by = $1 AND version > 1 AND created_at > $2";
-const WRAPPED_BELOW: &str = "SELECT id, domain_id, kid, wrapped_seed, wrap_key_version FROM signing.keys \
-     WHERE wrapped_seed IS NOT NULL AND wrap_key_version < $1 AND id > $2 ORDER BY id LIMIT $3 FOR UPDATE";
-const REWRAP: &str = "UPDATE signing.keys k SET wrapped_seed = n.seed, wrap_key_version = $3 \
-     FROM unnest($1::uuid[], $2::bytea[]) AS n(id, seed) WHERE k.id = n.id AND k.state <> 'destroyed'";
+const SEALED_BELOW: &str = "SELECT domain_id, kid, wrapped_seed, wrap_key_version FROM signing.keys \
+     WHERE wrapped_seed IS NOT NULL AND wrap_key_version < $1 AND kid > $2 ORDER BY kid LIMIT $3 \
+     FOR NO KEY UPDATE SKIP LOCKED";
+const REWRAP: &str = "UPDATE signing.keys k SET wrapped_seed = n.seed, wrap_key_version = $1 \
+     FROM unnest($2::text[], $3::bytea[]) AS n(kid, seed) WHERE k.kid = n.kid";
 
 pub(super) const OWN: [&str; 13] = [
     EXPIRED,
@@ -48,14 +49,13 @@ pub(super) const OWN: [&str; 13] = [
     FOREIGN,
     OLD,
     MINTED_SINCE,
-    WRAPPED_BELOW,
+    SEALED_BELOW,
     REWRAP,
 ];
 
 /// A seed under an older wrap key.
 #[derive(sqlx::FromRow)]
 pub(crate) struct WrappedSeed {
-    pub(crate) id: Uuid,
     pub(crate) domain_id: Uuid,
     pub(crate) kid: String,
     pub(crate) wrapped_seed: Vec<u8>,
@@ -142,18 +142,18 @@ pub(crate) async fn minted_since(db: &Database, creator: Uuid, since: Timestamp)
     Ok(sqlx::query_scalar(MINTED_SINCE).bind(creator).bind(since.inner()).fetch_one(db.pool()).await?)
 }
 
-/// A page of the seeds under wrap keys older than `version`, by id, behind `after`.
-pub(crate) async fn wrapped_below(
+/// Seeds under wrap keys below `version`, by key id, behind `after`; those that somebody holds are left out.
+pub(crate) async fn sealed_below(
     tx: &mut Tx,
     version: i32,
-    after: Uuid,
+    after: &str,
     limit: i64,
 ) -> Result<Vec<WrappedSeed>, Fault> {
-    Ok(sqlx::query_as(WRAPPED_BELOW).bind(version).bind(after).bind(limit).fetch_all(&mut **tx).await?)
+    Ok(sqlx::query_as(SEALED_BELOW).bind(version).bind(after).bind(limit).fetch_all(&mut **tx).await?)
 }
 
-/// Puts seeds that were sealed anew in the place of the old ones.
-pub(crate) async fn rewrap(tx: &mut Tx, ids: &[Uuid], seeds: &[Vec<u8>], version: i32) -> Result<u64, Fault> {
-    let query = sqlx::query(REWRAP).bind(ids).bind(seeds).bind(version);
-    Ok(query.execute(&mut **tx).await?.rows_affected())
+/// Writes seeds that were sealed anew.
+pub(crate) async fn rewrap(tx: &mut Tx, version: i32, kids: &[String], seeds: &[Vec<u8>]) -> Result<(), Fault> {
+    sqlx::query(REWRAP).bind(version).bind(kids).bind(seeds).execute(&mut **tx).await?;
+    Ok(())
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use plexsphere_kernel::custody::SealedRows as _;
 use plexsphere_kernel::tasks::Task as _;
 use plexsphere_kernel::{EnvelopeSigner as _, KekRing};
-use plexsphere_signing::{Signing, SigningRewrap};
+use plexsphere_signing::Signing;
 use plexsphere_wire::DomainId;
 
 use crate::rig::{Rig, unsigned};
@@ -56,7 +56,7 @@ async fn no_sign_call_fails_while_seeds_move_to_a_new_wrap_key() {
         .map(|first| format!("{first}\n{}", before.lines().nth(1).unwrap().trim_end_matches(":standby")))
         .unwrap();
     assert_eq!(versions(&rig).await, [(1, 8 * 52)]);
-    let rewrap = SigningRewrap::new(with_ring(&rig, &after).await);
+    let rewrap = with_ring(&rig, &after).await.rewrap();
     let signing = async {
         let mut rounds = 0;
         while versions(&rig).await != [(2, 8 * 52)] || rounds < 3 {
@@ -87,10 +87,10 @@ async fn a_key_that_stands_by_seals_nothing_and_an_older_ring_takes_nothing_back
     let rig = Rig::new().await;
     rig.domain().await;
     let waiting = with_ring(&rig, &two_keys(&rig, ":standby")).await;
-    assert_eq!(SigningRewrap::new(waiting).run().await.unwrap().done, 0);
+    assert_eq!(waiting.rewrap().run().await.unwrap().done, 0);
     assert_eq!(versions(&rig).await, [(1, 1)]);
-    assert_eq!(SigningRewrap::new(with_ring(&rig, &two_keys(&rig, "")).await).run().await.unwrap().done, 1);
-    assert_eq!(SigningRewrap::new(Arc::clone(&rig.signing)).run().await.unwrap().done, 0);
+    assert_eq!(with_ring(&rig, &two_keys(&rig, "")).await.rewrap().run().await.unwrap().done, 1);
+    assert_eq!(rig.signing.rewrap().run().await.unwrap().done, 0);
     assert_eq!(versions(&rig).await, [(2, 1)]);
 }
 
@@ -106,7 +106,7 @@ async fn a_seed_that_does_not_open_stays_as_it_is_and_holds_no_other_back() {
         .await
         .unwrap();
     let signing = with_ring(&rig, &two_keys(&rig, "")).await;
-    assert_eq!(SigningRewrap::new(Arc::clone(&signing)).run().await.unwrap().done, 1);
+    assert_eq!(signing.rewrap().run().await.unwrap().done, 1);
     assert_eq!(versions(&rig).await, [(1, 1), (2, 1)]);
     signs(&signing, sound).await;
 }

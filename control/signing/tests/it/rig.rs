@@ -112,7 +112,7 @@ impl Opening<'_> {
         };
         let parts = SigningParts {
             db: self.db.clone(),
-            ring: KekRing::parse(&self.ring).unwrap(),
+            ring: Arc::new(KekRing::parse(&self.ring).unwrap()),
             transit: self.transit,
             pins: self.pins,
             audit: Arc::clone(self.audit) as Arc<dyn AuditLog>,
