@@ -12,7 +12,7 @@ use crate::events::{self, EntryChange};
 use crate::model::entries::{MAX_REPORTS, Report, is_key, is_text};
 use crate::service::heads::Heads;
 use crate::store::entries::{self, Changed};
-use crate::store::peers;
+use crate::store::peers::{self, Hold};
 
 /// Changes named by one event; an envelope carries no more.
 const CHANGES_PER_EVENT: usize = 1_000;
@@ -75,7 +75,7 @@ impl Entries {
             Some(false) => {}
         }
         let mut tx = self.db.begin().await?;
-        if !entries::share_peer(&mut tx, node).await? {
+        if peers::hold(&mut tx, node, Hold::Shared).await?.is_none() {
             return Err(ReportRefusal::NodeNotFound);
         }
         entries::touch(&mut tx, &[node]).await?;

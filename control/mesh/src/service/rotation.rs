@@ -12,7 +12,8 @@ use uuid::Uuid;
 use crate::events;
 use crate::model::rotation::{Offer, Receipt, estimated_seconds};
 use crate::service::membership::seal_seed;
-use crate::store::rotations::{Held, Hold, Outlook};
+use crate::store::peers::{Held, Hold};
+use crate::store::rotations::Outlook;
 use crate::store::{domains, peers, rotations};
 
 /// Replaces the keys of Nodes.
@@ -95,7 +96,7 @@ impl Rotations {
     /// [`RotationRefusal::NodeNotFound`], or a fault.
     pub(crate) async fn request(&self, call: &Call, node: NodeId) -> Result<Requested, RotationRefusal> {
         let mut tx = self.db.begin().await?;
-        let held = rotations::hold(&mut tx, node, Hold::Shared).await?.ok_or(RotationRefusal::NodeNotFound)?;
+        let held = peers::hold(&mut tx, node, Hold::Shared).await?.ok_or(RotationRefusal::NodeNotFound)?;
         let rotation = RotationId::mint(call.now);
         let is_new = rotations::request(&mut tx, rotation, held.peer, call.now).await?;
         let rotation = if is_new {
@@ -138,7 +139,7 @@ impl Rotations {
         if rotations::key_elsewhere(&mut tx, place.domain, &key, place.node).await? {
             return Err(RotationRefusal::KeyInvalid);
         }
-        let held = rotations::hold(&mut tx, place.node, Hold::Alone).await?.ok_or(RotationRefusal::PeerNotFound)?;
+        let held = peers::hold(&mut tx, place.node, Hold::Alone).await?.ok_or(RotationRefusal::PeerNotFound)?;
         let pending = rotations::pending(&mut tx, held.peer).await?;
         let installed = rotations::installed_by(&mut tx, held.peer, &key).await?;
         let rotation = match (Offer::judge(&key, &held.public_key, installed, pending.is_some()), pending) {

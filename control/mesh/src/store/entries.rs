@@ -38,15 +38,6 @@ pub(crate) async fn holds(pool: &PgPool, node: NodeId, report: &Report<'_>) -> R
     Ok(query.bind(report.workload_tag).fetch_optional(pool).await?)
 }
 
-pub(crate) const SHARE_PEER: &str = "
-    SELECT node_id FROM mesh.peers WHERE node_id = $1 AND deregistered_at IS NULL FOR SHARE";
-
-/// Keeps a Node's Peer live until the transaction ends; `false` where it has none.
-pub(crate) async fn share_peer(tx: &mut Tx, node: NodeId) -> Result<bool, Fault> {
-    let found: Option<Uuid> = sqlx::query_scalar(SHARE_PEER).bind(node.uuid()).fetch_optional(&mut **tx).await?;
-    Ok(found.is_some())
-}
-
 pub(crate) const TOUCH: &str = "
     INSERT INTO mesh.state_versions (node_id, version)
     SELECT node_id, nextval('mesh.state_version') FROM unnest($1::uuid[]) AS touched (node_id) ORDER BY node_id

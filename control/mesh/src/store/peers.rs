@@ -85,6 +85,45 @@ pub(crate) async fn foreign_epoch(db: &Database, held: &[i32]) -> Result<Option<
     Ok(sqlx::query_scalar(FOREIGN_EPOCH).bind(held).fetch_optional(db.pool()).await?)
 }
 
+/// A live Peer whose row is held.
+pub(crate) struct Held {
+    /// The Peer.
+    pub(crate) peer: PeerId,
+    /// Its Domain.
+    pub(crate) domain: DomainId,
+    /// Its present key.
+    pub(crate) public_key: [u8; 32],
+}
+
+/// How a Peer's row is held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hold {
+    /// It neither ends nor gets another key; other triggers go on.
+    Shared,
+    /// It changes for this transaction alone.
+    Alone,
+}
+
+pub(crate) const SHARE: &str = "
+    SELECT peer_id, domain_id, public_key FROM mesh.peers
+    WHERE node_id = $1 AND deregistered_at IS NULL FOR SHARE";
+pub(crate) const HOLD: &str = "
+    SELECT peer_id, domain_id, public_key FROM mesh.peers
+    WHERE node_id = $1 AND deregistered_at IS NULL FOR NO KEY UPDATE";
+
+/// The live Peer of a Node, held until the transaction ends.
+pub(crate) async fn hold(tx: &mut Tx, node: NodeId, how: Hold) -> Result<Option<Held>, Fault> {
+    let statement = match how {
+        Hold::Shared => SHARE,
+        Hold::Alone => HOLD,
+    };
+    let row: Option<(Uuid, Uuid, Vec<u8>)> =
+        sqlx::query_as(statement).bind(node.uuid()).fetch_optional(&mut **tx).await?;
+    let Some((peer, domain, key)) = row else { return Ok(None) };
+    let public_key = key.try_into().map_err(|_| Fault::Invariant("a public key has 32 bytes"))?;
+    Ok(Some(Held { peer: PeerId::from_uuid(peer), domain: DomainId::from_uuid(domain), public_key }))
+}
+
 pub(crate) const DOMAIN_OF: &str = "SELECT domain_id FROM mesh.peers WHERE node_id = $1 AND deregistered_at IS NULL";
 
 /// The Domain of a Node with a live Peer.
