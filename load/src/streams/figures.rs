@@ -18,6 +18,12 @@ pub struct Figure {
     pub mark: Option<f64>,
 }
 
+/// A count to reckon with.
+#[allow(clippy::cast_precision_loss, reason = "figures for people")]
+pub(super) const fn real(count: u64) -> f64 {
+    count as f64
+}
+
 impl Figure {
     /// A figure without a mark.
     #[must_use]
@@ -27,9 +33,8 @@ impl Figure {
 
     /// A count.
     #[must_use]
-    #[allow(clippy::cast_precision_loss, reason = "counts for people")]
     pub fn count(name: impl Into<String>, value: u64) -> Self {
-        Self::new(name, value as f64, "")
+        Self::new(name, real(value), "")
     }
 
     /// A duration, in milliseconds.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::crew::{Crew, CrewError};
-use super::figures::{Figure, per_mille};
+use super::figures::{Figure, per_mille, real};
 use super::identity::Identity;
 use super::message::{Habits, Report};
 use super::process::Usage;
@@ -47,9 +47,8 @@ pub trait Source {
     fn envelopes(&self, events: u32) -> u64;
 }
 
-#[allow(clippy::cast_precision_loss, reason = "figures for people")]
 fn ratio(part: f64, whole: u64) -> f64 {
-    part / whole.max(1) as f64
+    part / real(whole.max(1))
 }
 
 /// Opens a stream for every Node, leaves them idle for `rest`, and says what each costs the edges. The streams stay open.
@@ -83,8 +82,7 @@ pub async fn idle(
         Figure::count("streams that were lost while idle", report.opened.saturating_sub(streams)),
     ];
     if !site.edges.is_empty() {
-        #[allow(clippy::cast_precision_loss, reason = "figures for people")]
-        let grown = idle.pss_bytes.saturating_sub(empty.pss_bytes) as f64;
+        let grown = real(idle.pss_bytes.saturating_sub(empty.pss_bytes));
         let share = |from: Usage, to: Usage, time: Duration| {
             to.cpu.saturating_sub(from.cpu).as_secs_f64() / time.as_secs_f64().max(f64::EPSILON)
         };
@@ -210,8 +208,7 @@ pub async fn bare_writes(
     if written.short > 0 || written.writes != u64::from(cast.events) * count as u64 {
         return Err(CrewError::Failed(format!("the bare program did not write everything: {written:?}")));
     }
-    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
-    Ok(ratio(written.cpu_nanos as f64, written.writes))
+    Ok(ratio(real(written.cpu_nanos), written.writes))
 }
 
 /// What a bare TLS server is: its certificate's chain, its key, and the authority by which clients believe it.
@@ -310,10 +307,8 @@ pub async fn steady(crew: &mut Crew, site: &Site, time: Duration) -> Result<Vec<
     sleep(time).await;
     let (after, report) = (site.usage()?, crew.report().await?);
     let seconds = Duration::from_micros(clock::unix_micros().saturating_sub(begun)).as_secs_f64();
-    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
-    let rate = report.opened as f64 / seconds;
     let mut figures = vec![
-        Figure::new("connects per second", rate, "1/s"),
+        Figure::new("connects per second", real(report.opened) / seconds, "1/s"),
         Figure::millis("connect, p50", report.connect.per_mille(500)),
         Figure::millis("connect, p99", report.connect.per_mille(990)).at_most(250.0),
     ];
