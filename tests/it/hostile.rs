@@ -65,6 +65,21 @@ fn routes(project: &str, node: &EnrolledNode) -> Vec<JsonRoute> {
             too_large: "payload_too_large",
             ..operator(format!("/v1/nodes/{}/state/reports/key", node.node), 32 << 10)
         },
+        JsonRoute {
+            method: Method::PUT,
+            gzip: true,
+            node: true,
+            malformed: "malformed_endpoint_request",
+            too_large: "endpoint_body_too_large",
+            ..operator(format!("/v1/nodes/{}/endpoint", node.node), 4 << 10)
+        },
+        JsonRoute {
+            gzip: true,
+            node: true,
+            malformed: "malformed_keys_rotate_request",
+            too_large: "keys_rotate_body_too_large",
+            ..operator("/v1/keys/rotate".into(), 4 << 10)
+        },
     ]
 }
 
