@@ -21,10 +21,11 @@ use crate::tasks::{Service, TaskKind};
 use crate::{Database, Fault};
 
 const CHANNEL: &str = "plexsphere_changes";
-/// How long a silent connection is trusted before it is asked whether it lives.
-const SILENCE: Duration = Duration::from_secs(5);
+/// How long a silent connection is trusted before it is asked whether it lives. With [`PATIENCE`] below the five seconds in
+/// which the revocation of a key acts everywhere.
+const SILENCE: Duration = Duration::from_secs(3);
 /// How long it may take to say so.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Parts of a memory that are filled independently of changes heard in the others.
 const SHARDS: usize = 64;
 
